@@ -1,0 +1,54 @@
+"""Default deny: every URL declares who may use it, or nobody may.
+
+A page says it with `@page(Role.VIEWER)`, a public one with `@public`. An API view says it with a class attribute
+`rules = {"GET": Permission.ENDPOINTS_READ, "POST": Permission.ENDPOINTS_MANAGE}` (or `PUBLIC`, `SIGNED_IN`).
+`AccessMiddleware` enforces the first kind, `access.api.rules.DeclaredRule` the second, and a test walks every URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from access.permissions import Permission, Role
+
+View = TypeVar("View", bound=Callable[..., Any])
+ATTRIBUTE: Final = "access_rule"
+
+
+@dataclass(frozen=True, slots=True)
+class PageRule:
+    """Who may open a page. `role` None means everyone, signed in or not."""
+
+    role: Role | None
+
+
+@dataclass(frozen=True, slots=True)
+class Everyone:
+    """An API view that needs no one signed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedInPerson:
+    """An API view about the caller: a person's session or sign-in token, never an API key."""
+
+
+PUBLIC: Final = Everyone()
+SIGNED_IN: Final = SignedInPerson()
+
+MethodRule = Permission | Everyone | SignedInPerson
+ApiRules = Mapping[str, MethodRule]
+
+
+def page(role: Role) -> Callable[[View], View]:
+    def mark(view: View) -> View:
+        setattr(view, ATTRIBUTE, PageRule(role))
+        return view
+
+    return mark
+
+
+def public(view: View) -> View:
+    setattr(view, ATTRIBUTE, PageRule(None))
+    return view

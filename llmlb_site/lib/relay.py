@@ -1,0 +1,65 @@
+"""Events between the processes of the scaled profile, over Redis pub/sub. A hint: the revision is the truth."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from typing import Final
+
+import redis
+
+from llmlb_site.lib.events import Payload, deliver, set_relay
+
+log = logging.getLogger("llmlb.events")
+CHANNEL: Final = "llmlb:events"
+
+
+class RedisRelay:
+    """Publishes this process's events and delivers the others'. `start` and `stop` are for the server's life."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(
+            url, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15
+        )
+        self._origin = uuid.uuid4().hex
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="llmlb-events", daemon=True)
+
+    def start(self) -> None:
+        set_relay(self.send)
+        self._thread.start()
+
+    def stop(self) -> None:
+        set_relay(None)
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        self._client.close()
+
+    def send(self, topic: str, payload: Payload) -> None:
+        try:
+            self._client.publish(CHANNEL, json.dumps([self._origin, topic, dict(payload)]))
+        except redis.RedisError as error:
+            log.warning("event not relayed, others will see the revision: %s", type(error).__name__)
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._receive()
+            except redis.RedisError as error:
+                log.warning("event relay lost its connection: %s", type(error).__name__)
+                time.sleep(1)
+
+    def _receive(self) -> None:
+        with self._client.pubsub(ignore_subscribe_messages=True) as channel:
+            channel.subscribe(CHANNEL)
+            while not self._stopping.is_set():
+                message = channel.get_message(timeout=1.0)
+                if message is None:
+                    continue
+                origin, topic, payload = json.loads(message["data"])
+                if origin != self._origin:
+                    deliver(topic, payload, from_elsewhere=True)

@@ -1,0 +1,15 @@
+"""Everything that Django answers. `/v1/*` and the probes never come here: see asgi.py."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/", include("access.api.urls")),
+    path("api/", include("nodes.api.urls")),
+    path("api/", include("history.api.urls")),
+    path("api/", include("llmlb_site.dashboard.api.urls")),
+    path("", include("access.urls")),
+    path("history/", include("history.urls")),
+    path("", include("llmlb_site.dashboard.urls")),
+]

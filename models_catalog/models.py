@@ -1,0 +1,47 @@
+"""Models that a person registered, and other names for models."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class CatalogModel(models.Model):
+    """A model that a person registered, whether or not a node has it: asked for without a holder it is 503, not 404."""
+
+    model_id = models.CharField(_("model id"), max_length=300, unique=True)
+    description = models.TextField(_("description"), blank=True)
+    capabilities = models.JSONField(
+        _("capabilities"), default=list, blank=True, help_text=_("Empty = told from the model's name.")
+    )
+    registered_at = models.DateTimeField(_("registered"), default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = _("catalogue model")
+        verbose_name_plural = _("catalogue models")
+        ordering = ["model_id"]
+
+    def __str__(self) -> str:
+        return self.model_id
+
+
+class ModelAlias(models.Model):
+    """Another name for a model. Requests for the alias go to the model, and their answers carry the alias."""
+
+    alias = models.CharField(_("alias"), max_length=300, unique=True)
+    model_id = models.CharField(_("model id"), max_length=300)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = _("alias")
+        verbose_name_plural = _("aliases")
+        ordering = ["alias"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~models.Q(alias=models.F("model_id")), name="alias_is_another_name"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.alias} → {self.model_id}"

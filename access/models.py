@@ -38,9 +38,7 @@ class User(AbstractUser):
     objects = AccountManager()
 
     class Meta(AbstractUser.Meta):
-        constraints = [
-            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="user_role_known")
-        ]
+        constraints = [models.CheckConstraint(condition=models.Q(role__in=Role.values), name="user_role_known")]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.is_staff = self.as_role.includes(Role.OPERATOR)
@@ -115,9 +113,7 @@ class ApiKey(Credential):
 class SignInToken(Credential):
     """What `POST /api/auth/login` gives: a Bearer token for `/api/*` that can be revoked and dies with the user."""
 
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="sign_in_tokens"
-    )
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="sign_in_tokens")
 
     class Meta:
         verbose_name = _("sign-in token")

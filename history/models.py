@@ -99,9 +99,7 @@ class RequestAttempt(models.Model):
 class RequestPayload(models.Model):
     """What was sent and what came back: compressed, and encrypted unless the operator chose otherwise."""
 
-    record = models.OneToOneField(
-        RequestRecord, on_delete=models.CASCADE, primary_key=True, related_name="payload"
-    )
+    record = models.OneToOneField(RequestRecord, on_delete=models.CASCADE, primary_key=True, related_name="payload")
     encrypted = models.BooleanField()
     request = models.BinaryField()
     response = models.BinaryField()

@@ -102,9 +102,7 @@ def _database() -> dict[str, Any]:
         # Threads share no connection, so a test database must be a file.
         database["TEST"] = {"NAME": str(LLMLB.data_dir / "test.sqlite3")}
     elif engine.endswith("postgresql"):
-        database["CONN_MAX_AGE"] = (
-            0  # the pool keeps them; under ASGI a persistent connection would never be closed
-        )
+        database["CONN_MAX_AGE"] = 0  # the pool keeps them; under ASGI a persistent connection would never be closed
         database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 16, "timeout": 5}}
     else:
         raise ImproperlyConfigured("LLMLB_DATABASE_URL: only sqlite:// and postgres:// are supported.")

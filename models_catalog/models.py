@@ -38,9 +38,7 @@ class ModelAlias(models.Model):
         verbose_name_plural = _("aliases")
         ordering = ["alias"]
         constraints = [
-            models.CheckConstraint(
-                condition=~models.Q(alias=models.F("model_id")), name="alias_is_another_name"
-            )
+            models.CheckConstraint(condition=~models.Q(alias=models.F("model_id")), name="alias_is_another_name")
         ]
 
     def __str__(self) -> str:

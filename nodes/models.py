@@ -70,15 +70,11 @@ class Node(models.Model):
         default="",
         help_text=_("Sent to this node as Bearer token. Never shown again."),
     )
-    node_type = models.CharField(
-        _("type"), max_length=20, choices=NodeType.choices, default=NodeType.OPENAI_COMPATIBLE
-    )
+    node_type = models.CharField(_("type"), max_length=20, choices=NodeType.choices, default=NodeType.OPENAI_COMPATIBLE)
     node_type_source = models.CharField(max_length=6, choices=TypeSource.choices, default=TypeSource.AUTO)
     node_type_reason = models.CharField(max_length=200, blank=True)
     node_type_detected_at = models.DateTimeField(null=True, blank=True)
-    status = models.CharField(
-        _("status"), max_length=8, choices=NodeStatus.choices, default=NodeStatus.PENDING
-    )
+    status = models.CharField(_("status"), max_length=8, choices=NodeStatus.choices, default=NodeStatus.PENDING)
     enabled = models.BooleanField(_("enabled"), default=True)
     draining = models.BooleanField(
         _("draining"), default=False, help_text=_("Takes no new requests; running ones end.")
@@ -137,9 +133,7 @@ class Node(models.Model):
         ordering = ["name"]
         constraints = [
             models.CheckConstraint(condition=models.Q(weight__gte=1), name="node_weight_positive"),
-            models.CheckConstraint(
-                condition=models.Q(status__in=NodeStatus.values), name="node_status_known"
-            ),
+            models.CheckConstraint(condition=models.Q(status__in=NodeStatus.values), name="node_status_known"),
             models.CheckConstraint(condition=models.Q(node_type__in=NodeType.values), name="node_type_known"),
         ]
 

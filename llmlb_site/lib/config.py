@@ -99,9 +99,7 @@ class _Reader:
         try:
             return tuple(ipaddress.ip_network(part, strict=False) for part in self.items(name))
         except ValueError as error:
-            raise ImproperlyConfigured(
-                f"{name}: {error}; must be a comma-separated list of CIDRs."
-            ) from error
+            raise ImproperlyConfigured(f"{name}: {error}; must be a comma-separated list of CIDRs.") from error
 
     def _get(self, name: str, default: str) -> str:
         try:

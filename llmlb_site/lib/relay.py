@@ -21,9 +21,7 @@ class RedisRelay:
     """Publishes this process's events and delivers the others'. `start` and `stop` are for the server's life."""
 
     def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15
-        )
+        self._client = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15)
         self._origin = uuid.uuid4().hex
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="llmlb-events", daemon=True)

@@ -1,0 +1,65 @@
+"""Server-sent events as bytes: cut a stream into whole events, and read the data of one.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+DONE: Final = b"[DONE]"
+# An event ends with an empty line; a line ends with LF, CRLF or CR.
+_BOUNDARY: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
+
+
+class EventTooLong(ValueError):
+    """More than `MAX_EVENT_BYTES` without an empty line: this is not an event stream."""
+
+
+class EventSplitter:
+    """Cuts bytes as they come into whole events, each with the empty line that ends it; the rest waits."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The events that are whole now. Joined, they are byte for byte what came in.
+
+        Raises: EventTooLong.
+        """
+        data = self._rest + chunk if self._rest else chunk
+        if data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
+            self._rest = b""
+            return [data]
+        events = []
+        start = 0
+        for match in _BOUNDARY.finditer(data):
+            if match.end() == len(data) and data.endswith(b"\r\r"):
+                break  # a LF may still belong to this line end
+            events.append(data[start : match.end()])
+            start = match.end()
+        self._rest = data[start:]
+        if len(self._rest) > MAX_EVENT_BYTES:
+            raise EventTooLong(f"an event is longer than {MAX_EVENT_BYTES} bytes")
+        return events
+
+    @property
+    def rest(self) -> bytes:
+        """What came after the last whole event."""
+        return self._rest
+
+
+def data_of(event: bytes) -> bytes:
+    """The event's data: the values of its `data` lines, joined by LF. Empty for comments and other events."""
+    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.count(b"\n") == 2 and b"\r" not in event:
+        return event[6:-2]
+    lines = []
+    for line in event.splitlines():
+        if line.startswith(b"data:"):
+            value = line[5:]
+            lines.append(value[1:] if value.startswith(b" ") else value)
+    return b"\n".join(lines)

@@ -1,0 +1,123 @@
+"""What the gateway knows of the fleet, frozen: who can serve which model. Rebuilt and swapped as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+Pair = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEntry:
+    """One node as the path of a request sees it. Times are seconds, `latency` that of its health checks.
+
+    `limit` is how many requests it is given at once (0 = no limit), `timeout` the longest time without a byte.
+    """
+
+    id: int
+    name: str
+    base_url: str
+    api_key: str = field(default="", repr=False)
+    limit: int = 0
+    weight: int = 1
+    latency: float | None = None
+    timeout: float = 120.0
+    online: bool = True
+    draining: bool = False
+    enabled: bool = True
+    node_type: str = "openai_compatible"
+
+    @property
+    def routable(self) -> bool:
+        return self.online and self.enabled and not self.draining
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What `/v1/models` says of a model besides its id. `created` is Unix time."""
+
+    owned_by: str = ""
+    context_length: int | None = None
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """The whole fleet at one moment. Model ids are matched exactly, case included."""
+
+    nodes: Mapping[int, NodeEntry] = field(default_factory=dict)
+    holders: Mapping[str, tuple[NodeEntry, ...]] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    capabilities: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    models: Mapping[str, ModelInfo] = field(default_factory=dict)
+    any_online: bool = False
+
+    @classmethod
+    def build(
+        cls,
+        nodes: Iterable[NodeEntry],
+        executable: Iterable[Pair],
+        excluded: Iterable[Pair] = (),
+        *,
+        catalogue: Iterable[str] = (),
+        aliases: Mapping[str, str] | None = None,
+        capabilities: Mapping[str, frozenset[str]] | None = None,
+        models: Mapping[str, ModelInfo] | None = None,
+    ) -> RoutingTable:
+        """From nodes, the (node id, model) pairs that each can execute, and those taken out after a failure."""
+        by_id = {node.id: node for node in nodes}
+        out = set(excluded)
+        known = set(catalogue)
+        holders: dict[str, list[NodeEntry]] = {}
+        for node_id, model in executable:
+            known.add(model)
+            node = by_id[node_id]
+            if node.routable and (node_id, model) not in out:
+                holders.setdefault(model, []).append(node)
+        return cls(
+            nodes=by_id,
+            holders={model: tuple(found) for model, found in holders.items()},
+            known=frozenset(known),
+            aliases=dict(aliases or {}),
+            capabilities=dict(capabilities or {}),
+            models=dict(models or {}),
+            any_online=any(node.online and node.enabled for node in by_id.values()),
+        )
+
+    def without(self, pairs: Iterable[Pair]) -> RoutingTable:
+        """The same fleet with these (node id, model) pairs taken out."""
+        holders = dict(self.holders)
+        for node_id, model in pairs:
+            kept = tuple(node for node in holders.get(model, ()) if node.id != node_id)
+            if kept:
+                holders[model] = kept
+            else:
+                holders.pop(model, None)
+        return replace(self, holders=holders)
+
+    def resolve(self, name: str) -> str:
+        """The model that a name stands for: itself, unless it is an alias and no model has that very name."""
+        return name if name in self.known else self.aliases.get(name, name)
+
+    def routable_names(self) -> list[str]:
+        """Every name that a request may use now: models with a holder, and aliases of those. Sorted."""
+        names = set(self.holders)
+        names.update(alias for alias, model in self.aliases.items() if model in self.holders)
+        return sorted(names)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is calling: one API key, as the path of a request needs it. `expires_at` is Unix time."""
+
+    key_id: int
+    name: str
+    digest: bytes = field(repr=False)
+    permissions: frozenset[str] = frozenset()
+    allowed_models: frozenset[str] = frozenset()
+    expires_at: float | None = None
+
+    def may_use(self, model: str) -> bool:
+        return not self.allowed_models or model in self.allowed_models

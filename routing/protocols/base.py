@@ -1,0 +1,141 @@
+"""What an inference API says, as data and small pure functions: the one request path serves all of them.
+
+An `Api` tells where the model stands, which values are out of range, what a whole answer is, where its usage is, and
+how an event stream of it ends. Routing, queue, failover, exclusion and history know nothing more than this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from routing.core.errors import Refusal, body_invalid, model_missing, parameter_invalid
+from routing.core.usage import Tokens
+
+
+class Envelope(msgspec.Struct):
+    """The few members of a request that concern the gateway. Everything else passes by unread.
+
+    All of them are `Any`: the checks are ours, so that each failure names its parameter, and in the contract's order.
+    """
+
+    model: Any = None
+    stream: Any = None
+    stream_options: Any = None
+    temperature: Any = None
+    top_p: Any = None
+    n: Any = None
+    presence_penalty: Any = None
+    frequency_penalty: Any = None
+    top_logprobs: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+
+
+_decoder = msgspec.json.Decoder(Envelope)
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """The envelope of a JSON body. Raises: Refusal (400), where the body is not a JSON object or names no model."""
+    try:
+        envelope = _decoder.decode(body)
+    except RecursionError:
+        raise body_invalid("The request body is nested too deeply.") from None
+    except msgspec.ValidationError:
+        raise body_invalid("The request body must be a JSON object.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise body_invalid(f"The request body is not valid JSON: {error}.") from None
+    if not isinstance(envelope.model, str) or not envelope.model.strip():
+        raise model_missing()
+    return envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The values that an API certainly allows for one parameter. Null and absent are always allowed."""
+
+    low: float
+    high: float
+    integer: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises: Refusal (400) that names the parameter, the value and the range."""
+        kinds: tuple[type, ...] = (int,) if self.integer else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise parameter_invalid(name, f"'{name}' must be {'an integer' if self.integer else 'a number'}.")
+        if not self.low <= value <= self.high:
+            raise parameter_invalid(name, f"'{name}' is {value}, but must be {self.describe()}.")
+
+    def describe(self) -> str:
+        if self.high == float("inf"):
+            return f"at least {self.low:g}"
+        return f"between {self.low:g} and {self.high:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is worth knowing of a whole, non-streamed answer."""
+
+    tokens: Tokens | None
+    completion_texts: Callable[[], Sequence[str]]
+
+
+class StreamReader(Protocol):
+    """Follows one event stream of an API. `take` is called with each whole event, in order."""
+
+    @property
+    def whole(self) -> bool:
+        """The API's own final mark has come. `[DONE]`, or the end of the bytes, is not it."""
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """The usage that the node reported."""
+
+    @property
+    def failed(self) -> bool:
+        """The node has told an error in the stream itself."""
+
+    @property
+    def deltas(self) -> int:
+        """How many events carried a piece of the answer: about one token each, where no usage came."""
+
+    def take(self, event: bytes) -> bytes:
+        """What of this event goes to the client now: usually all of it."""
+
+    def end(self) -> bytes:
+        """What was held back until the stream proved whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One inference API. `kind` names it in history, `capability` is what a model must be able to do."""
+
+    kind: str
+    path: str
+    capability: str
+    streams: bool
+    ranges: Mapping[str, Range]
+    read_answer: Callable[[bytes], Answer]
+    open_stream: Callable[[bool], StreamReader]
+    prompt_texts: Callable[[bytes], Sequence[str]]
+    error_event: Callable[[Refusal], bytes]
+
+    def check_parameters(self, envelope: Envelope) -> None:
+        """Raises: Refusal (400), for a value that is certainly out of the API's range."""
+        for name, allowed in self.ranges.items():
+            value = getattr(envelope, name)
+            if value is not None:
+                allowed.check(name, value)
+        if envelope.stream is not None and not isinstance(envelope.stream, bool):
+            raise parameter_invalid("stream", "'stream' must be true or false.")
+        if envelope.stream_options is not None and not isinstance(envelope.stream_options, dict):
+            raise parameter_invalid("stream_options", "'stream_options' must be an object.")
+
+
+def error_body(refusal: Refusal) -> bytes:
+    """A refusal as OpenAI's SDKs parse it."""
+    error = {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.code}
+    return msgspec.json.encode({"error": {**error, **refusal.extra}})

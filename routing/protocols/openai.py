@@ -1,0 +1,180 @@
+"""OpenAI's chat completions, completions and embeddings.
+
+https://platform.openai.com/docs/api-reference, and SPEC-63acef08, SPEC-0f1de549 for the ranges.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from routing.core.errors import MalformedFault, Refusal
+from routing.core.sse import DONE, data_of
+from routing.core.usage import Tokens, UsageFields, texts_in
+from routing.protocols.base import Answer, Api, Range, error_body
+
+INFINITY: Final = float("inf")
+_SAMPLING: Final = {
+    "temperature": Range(0, 2),
+    "top_p": Range(0, 1),
+    "n": Range(1, 8, integer=True),
+    "presence_penalty": Range(-2, 2),
+    "frequency_penalty": Range(-2, 2),
+    "max_tokens": Range(1, INFINITY, integer=True),
+}
+_CHAT: Final = {
+    **_SAMPLING,
+    "top_logprobs": Range(0, 20, integer=True),
+    "max_completion_tokens": Range(1, INFINITY, integer=True),
+}
+
+# Inside a JSON string a quote is escaped, so these never match text that a model wrote.
+_FINISHED: Final = re.compile(rb'"finish_reason"\s*:\s*"')
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+
+
+class _Choices(msgspec.Struct):
+    choices: list[msgspec.Raw]
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Vectors(msgspec.Struct):
+    data: list[msgspec.Raw]
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[msgspec.Raw] = []
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_choices: Final = msgspec.json.Decoder(_Choices)
+_vectors: Final = msgspec.json.Decoder(_Vectors)
+_chunk: Final = msgspec.json.Decoder(_Chunk)
+_usage: Final = msgspec.json.Decoder(UsageFields)
+
+
+class ChunkStream:
+    """An event stream of chat or text completions: whole once a `finish_reason` came.
+
+    `[DONE]` is held back until then, because a node that crashed may still send it (llama-cpp-python does). The usage
+    event that only the gateway asked for is taken out.
+    """
+
+    __slots__ = ("_done", "_hide_usage", "deltas", "failed", "tokens", "whole")
+
+    def __init__(self, hide_usage: bool) -> None:
+        self._hide_usage = hide_usage
+        self._done = b""
+        self.whole = False
+        self.failed = False
+        self.tokens: Tokens | None = None
+        self.deltas = 0
+
+    def take(self, event: bytes) -> bytes:
+        data = data_of(event)
+        if data == DONE:
+            self._done = event
+            return b""
+        if not data:
+            return event
+        if not self.whole and _FINISHED.search(data):
+            self.whole = True
+        if _USAGE.search(data):
+            return self._take_usage(event, data)
+        if data.startswith((b'{"error"', b'{ "error"')):
+            self.failed = True
+        self.deltas += 1
+        return event
+
+    def end(self) -> bytes:
+        return self._done
+
+    def _take_usage(self, event: bytes, data: bytes) -> bytes:
+        try:
+            chunk = _chunk.decode(data)
+        except msgspec.DecodeError:
+            return event
+        self.tokens = _read_usage(chunk.usage) or self.tokens
+        return b"" if self._hide_usage and not chunk.choices else event
+
+
+def _read_usage(raw: msgspec.Raw) -> Tokens | None:
+    try:
+        return _usage.decode(raw).tokens()
+    except msgspec.DecodeError:
+        return None
+
+
+def _read_choices(body: bytes) -> Answer:
+    try:
+        answer = _choices.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise MalformedFault("the answer is not a completion") from None
+    return Answer(_read_usage(answer.usage), lambda: _texts_of_choices(answer.choices))
+
+
+def _read_vectors(body: bytes) -> Answer:
+    try:
+        answer = _vectors.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise MalformedFault("the answer is not a list of embeddings") from None
+    return Answer(_read_usage(answer.usage), tuple)
+
+
+def _texts_of_choices(choices: list[msgspec.Raw]) -> Sequence[str]:
+    texts: list[str] = []
+    for raw in choices:
+        choice: Any = msgspec.json.decode(raw)
+        if isinstance(choice, dict):
+            texts += texts_in(choice.get("text"))
+            texts += texts_in(choice.get("message"))
+    return texts
+
+
+def _prompt_texts(body: bytes) -> Sequence[str]:
+    return list(texts_in(msgspec.json.decode(body)))
+
+
+def _error_event(refusal: Refusal) -> bytes:
+    return b"data: " + error_body(refusal) + b"\n\n"
+
+
+CHAT: Final = Api(
+    kind="chat",
+    path="/v1/chat/completions",
+    capability="text",
+    streams=True,
+    ranges=_CHAT,
+    read_answer=_read_choices,
+    open_stream=ChunkStream,
+    prompt_texts=_prompt_texts,
+    error_event=_error_event,
+)
+COMPLETIONS: Final = Api(
+    kind="completion",
+    path="/v1/completions",
+    capability="text",
+    streams=True,
+    ranges=_SAMPLING,
+    read_answer=_read_choices,
+    open_stream=ChunkStream,
+    prompt_texts=_prompt_texts,
+    error_event=_error_event,
+)
+EMBEDDINGS: Final = Api(
+    kind="embedding",
+    path="/v1/embeddings",
+    capability="embedding",
+    streams=False,
+    ranges={},
+    read_answer=_read_vectors,
+    open_stream=ChunkStream,
+    prompt_texts=_prompt_texts,
+    error_event=_error_event,
+)
+
+APIS: Final = {api.path: api for api in (CHAT, COMPLETIONS, EMBEDDINGS)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from access import keys
 from access.permissions import ROLE_PERMISSIONS, Permission, Role
 
 username_validator = RegexValidator(
@@ -52,8 +54,19 @@ class User(AbstractUser):
     def as_role(self) -> Role:
         return Role(self.role)
 
+    @property
+    def granted(self) -> frozenset[Permission]:
+        """What this person may do now, and the most that a key of theirs may do."""
+        return ROLE_PERMISSIONS[self.as_role] if self.is_active else frozenset()
+
     def may(self, permission: Permission) -> bool:
-        return self.is_active and permission in ROLE_PERMISSIONS[self.as_role]
+        return permission in self.granted
+
+
+def effective_permissions(listed: Iterable[str], owner: User) -> frozenset[Permission]:
+    """The permissions that a key lists, as far as its owner has them."""
+    wanted = frozenset(listed)
+    return frozenset(permission for permission in owner.granted if permission in wanted)
 
 
 class Credential(models.Model):
@@ -91,7 +104,12 @@ class ApiKey(Credential):
         verbose_name = _("API key")
         verbose_name_plural = _("API keys")
         ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="api_key_name_per_owner")]
+        constraints = [
+            # A revoked key gives its name free, so that a key can be replaced by one of the same name.
+            models.UniqueConstraint(
+                fields=["owner", "name"], condition=models.Q(revoked_at=None), name="api_key_name_per_owner"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
@@ -99,7 +117,12 @@ class ApiKey(Credential):
     @property
     def prefix(self) -> str:
         """The part of the key that may be shown."""
-        return f"sk_{self.public_id}"
+        return keys.shown(self.public_id)
+
+    @property
+    def effective_permissions(self) -> frozenset[Permission]:
+        """What it may do now: never more than its owner, so that a demotion takes effect with the next request."""
+        return effective_permissions(self.permissions, self.owner)
 
     @property
     def state(self) -> str:

@@ -1,7 +1,7 @@
 """Default deny: every URL declares who may use it, or nobody may.
 
 A page says it with `@page(Role.VIEWER)`, a public one with `@public`. An API view says it with a class attribute
-`rules = {"GET": Permission.ENDPOINTS_READ, "POST": Permission.ENDPOINTS_MANAGE}` (or `PUBLIC`, `SIGNED_IN`).
+`rules = {"GET": Permission.ENDPOINTS_READ, "POST": Permission.ENDPOINTS_MANAGE}` (or `PUBLIC`, `SIGNED_IN`, `KNOWN`).
 `AccessMiddleware` enforces the first kind, `access.api.rules.DeclaredRule` the second, and a test walks every URL.
 """
 
@@ -34,10 +34,16 @@ class SignedInPerson:
     """An API view about the caller: a person's session or sign-in token, never an API key."""
 
 
+@dataclass(frozen=True, slots=True)
+class KnownCaller:
+    """An API view for whoever has a name here: a person signed in, or any live API key."""
+
+
 PUBLIC: Final = Everyone()
 SIGNED_IN: Final = SignedInPerson()
+KNOWN: Final = KnownCaller()
 
-MethodRule = Permission | Everyone | SignedInPerson
+MethodRule = Permission | Everyone | SignedInPerson | KnownCaller
 ApiRules = Mapping[str, MethodRule]
 
 

@@ -21,7 +21,8 @@ ALLOWED_HOSTS = list(LLMLB.allowed_hosts)
 CSRF_TRUSTED_ORIGINS = list(LLMLB.csrf_trusted_origins)
 
 INSTALLED_APPS = [
-    "daphne",  # first: it replaces `runserver`
+    "llmlb_site.serve",  # before daphne: its `runserver` also starts the embedded worker
+    "daphne",
     "llmlb_site.lib",
     "access",
     "nodes",

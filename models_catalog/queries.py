@@ -1,0 +1,74 @@
+"""Reading the catalogue, and every model over the fleet as one list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from models_catalog.capabilities import capabilities_of
+from models_catalog.models import CatalogModel, ModelAlias
+from nodes.models import NodeModel
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One model on one node, as the fleet list shows it."""
+
+    node_model: NodeModel
+    routable: bool
+
+
+@dataclass(slots=True)
+class FleetModel:
+    """One model id: where it can be executed, where it is excluded, what else it is called."""
+
+    model_id: str
+    holders: list[Holding] = field(default_factory=list)
+    aliases: list[ModelAlias] = field(default_factory=list)
+    catalogue: CatalogModel | None = None
+
+    @property
+    def excluded(self) -> list[Holding]:
+        return [holding for holding in self.holders if holding.node_model.is_excluded]
+
+    @property
+    def executable(self) -> list[Holding]:
+        return [holding for holding in self.holders if not holding.node_model.is_excluded]
+
+    @property
+    def routable(self) -> list[Holding]:
+        return [holding for holding in self.executable if holding.routable]
+
+    @property
+    def capabilities(self) -> Sequence[str]:
+        return declared_capabilities(self.model_id, self.catalogue, [holding.node_model for holding in self.holders])
+
+
+def declared_capabilities(
+    model_id: str, catalogue: CatalogModel | None, node_models: Iterable[NodeModel]
+) -> Sequence[str]:
+    """What a person entered, else what a node said, else what the name says. Sorted."""
+    entered = list(catalogue.capabilities) if catalogue else []
+    reported = {capability for node_model in node_models for capability in node_model.capabilities}
+    return sorted(entered or reported or capabilities_of(model_id))
+
+
+def fleet_models(search: str = "") -> list[FleetModel]:
+    """Every model that a node lists, that is registered, or that an alias points to, by id."""
+    found: dict[str, FleetModel] = {}
+
+    def entry(model_id: str) -> FleetModel:
+        return found.setdefault(model_id, FleetModel(model_id))
+
+    for node_model in NodeModel.objects.select_related("node").order_by("node__name"):
+        entry(node_model.model_id).holders.append(Holding(node_model, node_model.node.is_routable))
+    for registered in CatalogModel.objects.all():
+        entry(registered.model_id).catalogue = registered
+    for alias in ModelAlias.objects.all():
+        entry(alias.model_id).aliases.append(alias)
+    wanted = search.strip().lower()
+    return sorted((model for model in found.values() if _mentions(model, wanted)), key=lambda m: m.model_id.lower())
+
+
+def _mentions(model: FleetModel, wanted: str) -> bool:
+    return wanted in model.model_id.lower() or any(wanted in alias.alias.lower() for alias in model.aliases)

@@ -1,0 +1,111 @@
+"""Writing the catalogue: register and remove models, add and remove aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from access.audit import Actor, record
+from access.refusals import Conflict, Invalid, Refusal
+from llmlb_site.lib.events import publish
+from models_catalog.capabilities import ALL
+from models_catalog.models import CatalogModel, ModelAlias
+from nodes.models import NodeModel
+
+MAX_ID = 300
+
+
+class NoSuchEntry(Refusal):
+    status = 404
+    code = "not_found"
+
+
+def register_model(
+    *, model_id: str, actor: Actor, description: str = "", capabilities: Sequence[str] = ()
+) -> CatalogModel:
+    """Make a model known whether or not a node has it: asked for without a holder it is then 503, not 404.
+
+    Raises:
+        Invalid: no id, or a capability that does not exist.
+        Conflict: it is registered already, or its id is an alias.
+    """
+    wanted = _model_id(model_id, "model_id")
+    if unknown := sorted(set(capabilities) - ALL):
+        raise Invalid(_("There is no such capability: %s.") % ", ".join(unknown), field="capabilities")
+    with transaction.atomic():
+        if CatalogModel.objects.filter(model_id=wanted).exists():
+            raise Conflict(_("This model is registered already."), field="model_id")
+        if ModelAlias.objects.filter(alias=wanted).exists():
+            raise Conflict(_("This is an alias of another model."), field="model_id")
+        registered = CatalogModel.objects.create(
+            model_id=wanted, description=description.strip(), capabilities=sorted(set(capabilities))
+        )
+        record("model.register", actor=actor, target=wanted)
+        publish("models", {"model": wanted})
+    return registered
+
+
+def remove_model(*, model_id: str, actor: Actor) -> None:
+    """Forget a registration. Nodes that have the model keep it.
+
+    Raises:
+        NoSuchEntry: it is not registered.
+    """
+    with transaction.atomic():
+        deleted, _rows = CatalogModel.objects.filter(model_id=model_id).delete()
+        if not deleted:
+            raise NoSuchEntry(_("This model is not registered."))
+        record("model.remove", actor=actor, target=model_id)
+        publish("models", {"model": model_id})
+
+
+def add_alias(*, alias: str, model_id: str, actor: Actor) -> ModelAlias:
+    """Another name for a model: requests for it go to the model, and their answers carry the alias.
+
+    Raises:
+        Invalid: a name is missing, both are the same, or the model is itself an alias.
+        Conflict: the name is an alias already, or a model of that name exists.
+    """
+    name, target = _model_id(alias, "alias"), _model_id(model_id, "model_id")
+    with transaction.atomic():
+        _check_alias(name, target)
+        made = ModelAlias.objects.create(alias=name, model_id=target)
+        record("alias.add", actor=actor, target=name, details={"model": target})
+        publish("models", {"model": target})
+    return made
+
+
+def remove_alias(*, alias: str, actor: Actor) -> None:
+    """Forget a name: requests for it are answered 404 from now on.
+
+    Raises:
+        NoSuchEntry: there is no such alias.
+    """
+    with transaction.atomic():
+        deleted, _rows = ModelAlias.objects.filter(alias=alias).delete()
+        if not deleted:
+            raise NoSuchEntry(_("There is no such alias."))
+        record("alias.remove", actor=actor, target=alias)
+        publish("models", {"alias": alias})
+
+
+def _model_id(text: str, field: str) -> str:
+    name = text.strip()
+    if not name or len(name) > MAX_ID:
+        raise Invalid(_("A model's name has 1 to %d characters.") % MAX_ID, field=field)
+    return name
+
+
+def _check_alias(name: str, target: str) -> None:
+    if name == target:
+        raise Invalid(_("An alias is another name than the model's own."), field="alias")
+    if ModelAlias.objects.filter(alias=target).exists():
+        raise Invalid(_("This is an alias itself; point to the model."), field="model_id")
+    if ModelAlias.objects.filter(alias=name).exists():
+        raise Conflict(_("This alias exists already."), field="alias")
+    if NodeModel.objects.filter(model_id=name).exists() or CatalogModel.objects.filter(model_id=name).exists():
+        raise Conflict(_("A model of this name exists: an alias would hide it."), field="alias")
+    if ModelAlias.objects.filter(model_id=name).exists():
+        raise Conflict(_("Other aliases point to this name."), field="alias")

@@ -1,0 +1,219 @@
+"""Daphne, taught what uvicorn knows: start and stop of the application, drain, a body limit, back-pressure.
+
+Stock Daphne cuts streams at SIGTERM, buffers a body of any size before the application sees it, and writes as fast as
+the application produces, whatever the client reads. It also lets a client choose the root path of every URL in a page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from daphne import server as daphne_server
+from daphne.http_protocol import HTTPFactory, WebRequest
+from daphne.ws_protocol import WebSocketFactory
+from twisted.internet import reactor
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import globalLogBeginner
+from zope.interface import implementer
+
+from llmlb_site.serve.lifecycle import Lifecycle
+from llmlb_site.serve.listener import BACKLOG
+
+log = logging.getLogger("llmlb.serve")
+
+ROOT_PATH_HEADER: Final = b"daphne-root-path"
+SLOWEST_READER_SECONDS: Final = 300.0
+CANCELLED_SECONDS: Final = 2.0
+WEBSOCKET_LIMIT_BYTES: Final = 64 * 1024
+_TOO_LARGE_BODY: Final = json.dumps(
+    {"error": {"message": "The request body is too large.", "type": "invalid_request_error", "param": None,
+               "code": "body_too_large"}}
+).encode()  # fmt: skip
+_TOO_LARGE: Final = (
+    b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY)
+)
+
+
+@implementer(IPushProducer)
+class BoundedRequest(WebRequest):  # type: ignore[misc]
+    """One HTTP request whose body is bounded while it arrives, and whose writer waits for a slow reader."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._received = 0
+        self._refused = False
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    def gotLength(self, length: int | None) -> None:  # noqa: N802  # Twisted's name
+        super().gotLength(length)
+        if length is not None and length > self.server.max_body_bytes:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
+        self._received += len(data)
+        if not self._refused and self._received > self.server.max_body_bytes:
+            self._refuse()
+        if not self._refused:
+            super().handleContentChunk(data)
+
+    def process(self) -> Any:
+        if self._refused:
+            return None
+        self.requestHeaders.removeHeader(ROOT_PATH_HEADER)
+        if self.server.leaving:
+            self.channel.persistent = False
+            self.responseHeaders.setRawHeaders(b"connection", [b"close"])
+        self.registerProducer(self, True)
+        return super().process()
+
+    def finish(self) -> None:
+        self._stop_producing()
+        super().finish()
+
+    def connectionLost(self, reason: Any) -> None:  # noqa: N802
+        self.writable.set()
+        super().connectionLost(reason)
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        self.writable.clear()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        self.writable.set()
+
+    def stopProducing(self) -> None:  # noqa: N802
+        self.writable.set()
+
+    def _stop_producing(self) -> None:
+        self.writable.set()
+        if self.producer is self:
+            self.unregisterProducer()
+
+    def _refuse(self) -> None:
+        self._refused = True
+        self.channel.transport.write(_TOO_LARGE)
+        self.channel.loseConnection()
+
+
+class BoundedFactory(HTTPFactory):  # type: ignore[misc]
+    def buildProtocol(self, addr: Any) -> Any:  # noqa: N802
+        protocol = super().buildProtocol(addr)
+        protocol.requestFactory = BoundedRequest
+        return protocol
+
+
+class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]
+    """Daphne on sockets that are already bound, with the same way of leaving as `DrainingServer`."""
+
+    def __init__(
+        self, application: Any, sockets: list[socket.socket], lifecycle: Lifecycle, *, max_body_bytes: int
+    ) -> None:
+        super().__init__(application, endpoints=["unused"], server_name="", verbosity=1)
+        self.max_body_bytes = max_body_bytes
+        self.leaving = False
+        self._hurried = False
+        self._sockets = sockets
+        self._lifecycle = lifecycle
+        self._ports: list[Any] = []
+        self._leave_task: asyncio.Task[None] | None = None
+
+    def run(self) -> None:
+        """Serve until a signal; returns after the drain."""
+        loop = daphne_server.twisted_loop
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(self._lifecycle.start())
+        self._listen()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, number)
+        reactor.callLater(1, self.application_checker)
+        reactor.callLater(2, self.timeout_checker)
+        reactor.callWhenRunning(self._lifecycle.listening)
+        reactor.run(installSignalHandlers=False)
+
+    async def handle_reply(self, protocol: Any, message: Any) -> None:
+        await super().handle_reply(protocol, message)
+        if isinstance(protocol, BoundedRequest) and not protocol.writable.is_set():
+            await self._wait_for_reader(protocol)
+
+    def _listen(self) -> None:
+        self.connections: dict[Any, dict[str, Any]] = {}
+        self.http_factory = BoundedFactory(self)
+        self.ws_factory = WebSocketFactory(self, server=self.server_name)
+        self.ws_factory.setProtocolOptions(
+            autoPingTimeout=self.ping_timeout,
+            allowNullOrigin=True,
+            openHandshakeTimeout=self.websocket_handshake_timeout,
+            maxMessagePayloadSize=WEBSOCKET_LIMIT_BYTES,
+            maxFramePayloadSize=WEBSOCKET_LIMIT_BYTES,
+        )
+        globalLogBeginner.beginLoggingTo([lambda _: None], redirectStandardIO=False, discardBuffer=True)
+        for bound in self._sockets:
+            bound.listen(BACKLOG)
+            self._ports.append(reactor.adoptStreamPort(bound.fileno(), bound.family, self.http_factory))
+            bound.close()  # Twisted listens on a duplicate
+
+    def _on_signal(self, number: int) -> None:
+        if self.leaving:
+            self._hurried = True
+            return
+        self.leaving = True
+        self._lifecycle.draining()
+        notice = self._lifecycle.notice_seconds if number == signal.SIGTERM else 0
+        self._leave_task = asyncio.ensure_future(self._leave(notice))
+
+    async def _leave(self, notice: float) -> None:
+        try:
+            beside = asyncio.create_task(asyncio.to_thread(self._lifecycle.stop_beside))
+            seen = time.monotonic() + notice
+            await self._until(lambda: time.monotonic() >= seen)
+            for port in self._ports:
+                port.stopListening()
+            await self._drain()
+            await beside
+            await self._lifecycle.stop()
+        finally:
+            reactor.stop()
+
+    async def _drain(self) -> None:
+        """WebSockets are told at once; running requests get the drain time, and what is left is cancelled."""
+        for protocol in list(self.connections):
+            if not isinstance(protocol, BoundedRequest) and hasattr(protocol, "serverClose"):
+                protocol.serverClose(code=1012)
+        deadline = time.monotonic() + self._lifecycle.drain_seconds
+        await self._until(lambda: not self._running() or time.monotonic() >= deadline)
+        left = self._running()
+        if not left:
+            return
+        log.warning("requests cut at the end of the drain time", extra={"requests": len(left)})
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=CANCELLED_SECONDS)
+
+    def _running(self) -> list[asyncio.Future[None]]:
+        running = (details.get("application_instance") for details in self.connections.values())
+        return [task for task in running if task is not None and not task.done()]
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        while not reached() and not self._hurried:
+            await asyncio.sleep(0.05)
+
+    async def _wait_for_reader(self, protocol: BoundedRequest) -> None:
+        try:
+            await asyncio.wait_for(protocol.writable.wait(), SLOWEST_READER_SECONDS)
+        except TimeoutError:
+            protocol.transport.abortConnection()
+
+
+def run(application: Any, sockets: list[socket.socket], lifecycle: Lifecycle, *, max_body_bytes: int) -> None:
+    """Serve until a signal; returns after the drain."""
+    DrainingDaphne(application, sockets, lifecycle, max_body_bytes=max_body_bytes).run()
+
+

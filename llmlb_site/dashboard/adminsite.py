@@ -1,0 +1,29 @@
+"""Django's admin with llmlb's name, colours, and the state of the fleet on its first page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.apps import AdminConfig
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext_lazy as _
+
+
+class FleetAdminSite(admin.AdminSite):
+    """The stock admin site; what differs is in templates/admin and static/css/admin.css."""
+
+    site_title = _("llmlb admin")
+    site_header = "llmlb"
+    index_title = _("Administration")
+    enable_nav_sidebar = True
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        from llmlb_site.dashboard.queries import fleet_summary
+
+        return super().index(request, {"fleet": fleet_summary(), **(extra_context or {})})
+
+
+class FleetAdminConfig(AdminConfig):
+    default_site = "llmlb_site.dashboard.adminsite.FleetAdminSite"

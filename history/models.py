@@ -5,21 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-
-class Outcome(models.TextChoices):
-    """How a request ended, seen from the client."""
-
-    SUCCESS = "success", _("success")
-    CLIENT_ERROR = "client_error", _("refused: the client's fault")
-    NO_ROUTE = "no_route", _("no node could take it")
-    NODE_ERROR = "node_error", _("failed on the nodes")
-    CANCELLED = "cancelled", _("the client hung up")
-    BROKEN = "broken", _("the stream broke")
-
-
-class TokenSource(models.TextChoices):
-    USAGE = "usage", _("reported by the node")
-    ESTIMATED = "estimated", _("estimated")
+from history.choices import Outcome, TokenSource
 
 
 class RequestRecord(models.Model):

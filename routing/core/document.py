@@ -63,7 +63,21 @@ def insert_member(document: bytes, name: str, value: bytes) -> bytes:
     """The document with one more member at its beginning. It must not have one of that name already."""
     brace = document.index(b"{") + 1
     comma = b"" if document[brace:].lstrip()[:1] == b"}" else b","
-    return b"".join((document[:brace], msgspec.json.encode(name), b":", value, comma, document[brace:]))
+    return b"".join((document[:brace], as_json(name), b":", value, comma, document[brace:]))
+
+
+def remove_member(document: bytes, name: str) -> bytes:
+    """The document without any member of that name."""
+    kept = [
+        as_json(member.name) + b":" + document[member.start : member.end]
+        for member in members(document)
+        if member.name != name
+    ]
+    return b"{" + b",".join(kept) + b"}"
+
+
+def as_json(value: object) -> bytes:
+    return msgspec.json.encode(value)
 
 
 def _member(document: bytes, name: bytes, start: int, end: int) -> Member:

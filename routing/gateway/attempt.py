@@ -1,0 +1,283 @@
+"""Step 11: try nodes until one answers, as long as the client has seen nothing."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from history.entries import AttemptEntry
+from routing.core.errors import (
+    ConnectFault,
+    MalformedFault,
+    NodeFault,
+    Refusal,
+    TimeoutFault,
+    node_connection_error,
+    node_timeout,
+)
+from routing.core.table import Pair
+from routing.gateway import intake, relay, replies
+from routing.gateway.choose import select_available_node_with_queue
+from routing.gateway.exchange import Exchange, HeaderList
+from routing.state.base import Lease, State
+from routing.upstream.base import Headers, Target, Upstream, UpstreamAnswer
+
+# What a node may know of the client's request besides its body.
+_TO_NODE: Final = (b"content-type", b"accept", b"user-agent", b"traceparent", b"tracestate", b"openai-beta")
+_NO_SUCH_MODEL: Final = re.compile(r"model.*(not found|not exist|unknown|no such)|(unknown|no such) model", re.I | re.S)
+# Faults after which asking the same client's request of another node makes sense, though this node is not to blame.
+_BUSY: Final = 429
+
+
+class Fleet(Protocol):
+    """What an attempt may tell the rest of the gateway about a node."""
+
+    def target(self, node_id: int) -> Target: ...
+
+    def exclude(self, pair: Pair, reason: str, *, kind: str, on_connect: bool) -> bool:
+        """Take a model on a node out of routing, now. False if it was out already."""
+
+    def take_back(self, pairs: list[Pair], reason: str) -> None:
+        """Undo exclusions: the request was to blame, not the nodes."""
+
+    def check_node(self, node_id: int) -> None:
+        """Have the node's health checked at once."""
+
+
+@dataclass(slots=True)
+class Rules:
+    """The settings that attempts follow."""
+
+    attempts: int
+    queue_timeout: float
+    any_error: bool = False
+
+
+class AttemptFailed(Exception):
+    """One node failed on the request before the client saw anything."""
+
+    def __init__(self, *, fault: NodeFault | None = None, answered: Answered | None = None, blame: bool = True) -> None:
+        super().__init__()
+        self.fault = fault
+        self.answered = answered
+        self.blame = blame
+
+    @property
+    def reason(self) -> str:
+        if self.fault is not None:
+            return f"{self.fault.code}: {self.fault}"
+        assert self.answered is not None
+        return f"status {self.answered.status}"
+
+    @property
+    def well_formed_5xx(self) -> bool:
+        return self.answered is not None and self.answered.status >= 500 and self.answered.is_json
+
+
+@dataclass(slots=True)
+class Answered:
+    """An error that a node answered, whole."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    @property
+    def is_json(self) -> bool:
+        return isinstance(self.document, dict)
+
+    @property
+    def document(self) -> Any:
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+
+    def says_no_such_model(self) -> bool:
+        """A 404 about the model, not about a path that the node does not serve."""
+        document = self.document
+        if self.status != 404 or not isinstance(document, dict):
+            return False
+        error = document.get("error", document)
+        code = error.get("code") if isinstance(error, dict) else None
+        message = error.get("message", "") if isinstance(error, dict) else error
+        return code == "model_not_found" or bool(_NO_SUCH_MODEL.search(str(message)))
+
+
+class Attempts:
+    """Serves one request from the nodes."""
+
+    def __init__(self, exchange: Exchange, state: State, upstream: Upstream, fleet: Fleet, rules: Rules) -> None:
+        self._exchange = exchange
+        self._state = state
+        self._upstream = upstream
+        self._fleet = fleet
+        self._rules = rules
+        self._tried: set[int] = set()
+        self._failures: list[AttemptFailed] = []
+
+    async def run(self) -> None:
+        """Answer the client: from a node, or with what the last one failed of.
+
+        Raises: Refusal, where no node could even be tried.
+        """
+        deadline = time.monotonic() + self._rules.queue_timeout
+        while len(self._failures) < self._rules.attempts and (not self._failures or self._others_left()):
+            try:
+                lease = await self._choose(deadline)
+            except Refusal:
+                if not self._failures:
+                    raise
+                break
+            self._tried.add(lease.node.id)
+            try:
+                await self._attempt(lease)
+                return
+            except AttemptFailed as failure:
+                self._failures.append(failure)
+            finally:
+                lease.release()
+        self._judge_poison()
+        await self._answer_failure(self._failures[-1])
+
+    def _others_left(self) -> bool:
+        holders = self._state.table.holders.get(self._exchange.model, ())
+        return any(node.id not in self._tried for node in holders)
+
+    async def _choose(self, deadline: float) -> Lease:
+        exchange = self._exchange
+        return await select_available_node_with_queue(
+            exchange.model,
+            state=self._state,
+            exchange=exchange,
+            tried=self._tried,
+            timeout=max(0.0, deadline - time.monotonic()),
+        )
+
+    async def _attempt(self, lease: Lease) -> None:
+        """One node, from sending to the last byte. Raises: AttemptFailed, with nothing sent to the client."""
+        exchange = self._exchange
+        entry = AttemptEntry(node_id=lease.node.id, node_name=lease.node.name, selection_reason=lease.reason)
+        exchange.attempts.append(entry)
+        began = time.monotonic()
+        try:
+            await self._send_and_relay(lease, entry)
+        except NodeFault as fault:
+            entry.error = f"{fault.code}: {fault}"
+            self._blame(lease, entry, entry.error, on_connect=isinstance(fault, ConnectFault))
+            if exchange.first_byte is None:
+                raise AttemptFailed(fault=fault) from None
+            await relay.end_broken_stream(exchange, _refusal_for(fault, len(exchange.attempts)))
+        except AttemptFailed as failure:
+            entry.error = failure.reason
+            if failure.blame or self._rules.any_error:
+                self._blame(lease, entry, failure.reason)
+            raise
+        finally:
+            entry.duration_ms = (time.monotonic() - began) * 1000
+
+    async def _send_and_relay(self, lease: Lease, entry: AttemptEntry) -> None:
+        exchange = self._exchange
+        answer = await self._upstream.send(
+            self._fleet.target(lease.node.id),
+            exchange.method,
+            exchange.path,
+            _node_headers(exchange),
+            intake.node_body(exchange),
+            silence=lease.node.timeout,
+        )
+        try:
+            entry.status = answer.status
+            if not 200 <= answer.status < 300:
+                await self._node_error(lease, answer)
+            elif _is_event_stream(answer.headers) and exchange.streaming:
+                await relay.relay_stream(exchange, answer)
+            else:
+                await relay.relay_whole(exchange, answer)
+        finally:
+            answer.close()
+
+    async def _node_error(self, lease: Lease, answer: UpstreamAnswer) -> None:
+        """A node said no. Its own fault is tried elsewhere; the client's fault is the client's to read."""
+        if answer.status < 400:
+            raise MalformedFault("the node answered with a redirect")
+        answered = Answered(answer.status, answer.headers, await relay.whole_body(answer))
+        answered.body = _without_address(answered.body, self._fleet.target(lease.node.id))
+        at_fault = answered.status >= 500 or answered.says_no_such_model()
+        if at_fault or answered.status == _BUSY:
+            raise AttemptFailed(answered=answered, blame=at_fault)
+        if self._rules.any_error:
+            self._blame(lease, self._exchange.attempts[-1], f"status {answered.status}")
+        await self._pass_error_on(answered)
+
+    def _blame(self, lease: Lease, entry: AttemptEntry, reason: str, *, on_connect: bool = False) -> None:
+        exchange = self._exchange
+        assert exchange.api is not None
+        pair = (lease.node.id, exchange.model)
+        if self._fleet.exclude(pair, reason, kind=exchange.api.kind, on_connect=on_connect):
+            entry.excluded = True
+            exchange.own_exclusions.append(pair)
+        if on_connect:
+            self._fleet.check_node(lease.node.id)
+
+    def _judge_poison(self) -> None:
+        """Two nodes that both answer 5xx, well-formed, to one request: the request is to blame, not the nodes."""
+        exchange = self._exchange
+        if sum(failure.well_formed_5xx for failure in self._failures) < 2:
+            return
+        exchange.poison = True
+        if exchange.own_exclusions:
+            self._fleet.take_back(exchange.own_exclusions, "poison request")
+            for entry in exchange.attempts:
+                entry.excluded = False
+
+    async def _answer_failure(self, failure: AttemptFailed) -> None:
+        if failure.answered is not None:
+            await self._pass_error_on(failure.answered)
+        else:
+            assert failure.fault is not None
+            await replies.refuse(self._exchange, _refusal_for(failure.fault, len(self._exchange.attempts)))
+
+    async def _pass_error_on(self, answered: Answered) -> None:
+        """The node's own status and error; in our words where what it said is no JSON (a proxy's page, a trace)."""
+        exchange = self._exchange
+        exchange.error_code = "node_error"
+        exchange.error_message = f"the node answered {answered.status}"
+        if answered.is_json:
+            headers: HeaderList = [
+                (name, value) for name, value in replies.forwarded(answered.headers) if name in _ERROR_HEADERS
+            ]
+            await replies.answer(exchange, answered.status, headers, answered.body)
+            return
+        message = f"The node answered {answered.status} with a body that is not JSON."
+        kind = "api_error" if answered.status >= 500 else "invalid_request_error"
+        await replies.refuse(exchange, Refusal(answered.status, "node_error", message, type=kind))
+
+
+_ERROR_HEADERS: Final = frozenset({b"content-type", b"retry-after"})
+
+
+def _refusal_for(fault: NodeFault, attempts: int) -> Refusal:
+    return node_timeout(attempts) if isinstance(fault, TimeoutFault) else node_connection_error(attempts)
+
+
+def _node_headers(exchange: Exchange) -> Headers:
+    given = exchange.headers
+    headers = [(name, given[name]) for name in _TO_NODE if name in given]
+    headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
+    return headers
+
+
+def _is_event_stream(headers: Headers) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+
+
+def _without_address(body: bytes, target: Target) -> bytes:
+    """A node's error may say where it listens; that is nobody's business."""
+    for address in (target.netloc, target.host):
+        body = body.replace(address.encode(), b"node")
+    return body

@@ -1,0 +1,50 @@
+"""Step 1: who is calling, and may they? All of it before the body is read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from access import keys
+from access.permissions import Permission
+from routing.core.errors import key_invalid, key_missing, permission_missing
+from routing.core.table import Principal
+
+Principals = Mapping[str, Principal]
+
+
+def presented_key(headers: Mapping[bytes, bytes]) -> tuple[str, str]:
+    """The public id and secret of the key in `Authorization: Bearer` or `X-API-Key`.
+
+    Raises: Refusal (401), if there is none or it cannot be a key.
+    """
+    text = _bearer(headers.get(b"authorization", b"")) or headers.get(b"x-api-key", b"").strip()
+    if not text:
+        raise key_missing()
+    parts = keys.split(text.decode("latin-1"))
+    if parts is None:
+        raise key_invalid()
+    return parts
+
+
+def authenticate(presented: tuple[str, str], principals: Principals) -> Principal:
+    """Raises: Refusal (401), with one text for every reason."""
+    public_id, secret = presented
+    principal = principals.get(public_id)
+    genuine = keys.same(keys.digest(secret), principal.digest if principal is not None else None)
+    if principal is None or not genuine:
+        raise key_invalid()
+    if principal.expires_at is not None and principal.expires_at <= time.time():
+        raise key_invalid()
+    return principal
+
+
+def require(principal: Principal, permission: Permission) -> None:
+    """Raises: Refusal (403) that names the permission."""
+    if permission.value not in principal.permissions:
+        raise permission_missing(permission.value)
+
+
+def _bearer(value: bytes) -> bytes:
+    scheme, _, rest = value.partition(b" ")
+    return rest.strip() if scheme.lower() == b"bearer" else b""

@@ -1,0 +1,97 @@
+"""One request, from its first byte to its row in the history: what each step learns, the next one reads here."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from history.entries import AttemptEntry
+from routing.core.table import Pair, Principal
+from routing.core.usage import Tokens
+from routing.protocols.base import Api, Envelope
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+HeaderList = list[tuple[bytes, bytes]]
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """State of one request. Times are `time.monotonic()` seconds."""
+
+    receive: Receive
+    send: Send
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    request_id: str
+    client_ip: str
+    began: float = field(default_factory=time.monotonic)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    principal: Principal | None = None
+    api: Api | None = None
+    body: bytes = b""
+    envelope: Envelope | None = None
+    asked_model: str = ""
+    model: str = ""
+    attempts: list[AttemptEntry] = field(default_factory=list)
+    own_exclusions: list[Pair] = field(default_factory=list)
+    poison: bool = False
+    queue_seconds: float = 0.0
+    queue_headers: dict[str, str] = field(default_factory=dict)
+    # What went to the client.
+    status: int = 0
+    first_byte: float | None = None
+    bytes_out: int = 0
+    captured: list[bytes] = field(default_factory=list)
+    captured_bytes: int = 0
+    finished: bool = False
+    # How it ended.
+    error_code: str = ""
+    error_message: str = ""
+    outcome: str = ""
+    tokens: Tokens | None = None
+    deltas: int = 0
+    completion_texts: Callable[[], Any] | None = None
+
+    @property
+    def streaming(self) -> bool:
+        return self.envelope is not None and self.envelope.stream is True
+
+    @property
+    def renamed(self) -> bool:
+        """The client used an alias: the node is asked for the model, the client is answered with the alias."""
+        return self.model != self.asked_model
+
+    @property
+    def wants_usage_chunk(self) -> bool:
+        options = self.envelope.stream_options if self.envelope is not None else None
+        return isinstance(options, dict) and options.get("include_usage") is True
+
+    @classmethod
+    def open(cls, scope: Scope, receive: Receive, send: Send, client_ip: str) -> Exchange:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        return cls(
+            receive=receive,
+            send=send,
+            method=scope["method"],
+            path=scope["path"],
+            headers=headers,
+            request_id=request_id_of(headers),
+            client_ip=client_ip,
+        )
+
+
+def request_id_of(headers: dict[bytes, bytes]) -> str:
+    """The client's `X-Request-ID` if it is well-formed, else a new one."""
+    given = headers.get(b"x-request-id", b"")
+    return given.decode("ascii") if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

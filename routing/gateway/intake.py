@@ -1,0 +1,103 @@
+"""Step 2: the body, read with a cap, and the few things in it that concern us."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from routing.core import document
+from routing.core.errors import body_invalid, body_too_large, parameter_invalid
+from routing.gateway.exchange import Exchange, Receive
+from routing.protocols.base import read_envelope
+
+# How much of a refused body is still read (and thrown away), so that the client, which is still sending, gets to
+# read the refusal instead of a reset connection.
+COURTESY_BYTES: Final = 64 * 1024 * 1024
+_MODEL: Final = b'"model"'
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was complete."""
+
+
+async def read_body(exchange: Exchange, limit: int) -> bytes:
+    """The whole body.
+
+    Raises: Refusal (413; 400 for a Content-Length that is no number), ClientGone.
+    """
+    declared = _declared_length(exchange.headers)
+    if declared > limit:
+        if exchange.headers.get(b"expect", b"").lower() != b"100-continue":
+            await _discard(exchange.receive, min(declared, limit + COURTESY_BYTES))
+        raise body_too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        message = await exchange.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(chunk)
+        if size > limit:
+            if more:
+                await _discard(exchange.receive, COURTESY_BYTES)
+            raise body_too_large(limit)
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def understand(exchange: Exchange) -> None:
+    """Read model, stream and parameters' values out of the body. Raises: Refusal (400)."""
+    exchange.envelope = read_envelope(exchange.body)
+    _refuse_second_model(exchange.body)
+    exchange.asked_model = exchange.model = exchange.envelope.model
+
+
+def node_body(exchange: Exchange) -> bytes:
+    """The body as the node gets it: the client's bytes, but for the model behind an alias, and our usage count."""
+    assert exchange.envelope is not None
+    body = exchange.body
+    if exchange.renamed:
+        body = document.replace_member(body, "model", document.as_json(exchange.model))
+    if exchange.streaming and not exchange.wants_usage_chunk:
+        options = exchange.envelope.stream_options
+        if options is None:
+            body = _without_null_options(body)
+            return document.insert_member(body, "stream_options", b'{"include_usage":true}')
+        asked = document.as_json({**options, "include_usage": True})
+        return document.replace_member(body, "stream_options", asked)
+    return body
+
+
+def _without_null_options(body: bytes) -> bytes:
+    """`"stream_options": null` says nothing, but a second member of that name would be one too many."""
+    if b"stream_options" in body and document.occurrences(body, "stream_options"):
+        return document.remove_member(body, "stream_options")
+    return body
+
+
+def _refuse_second_model(body: bytes) -> None:
+    """Of two `model` members we would check one, and the node might use the other."""
+    if body.count(_MODEL) == 1 and b"\\u00" not in body:
+        return
+    if len(document.occurrences(body, "model")) > 1:
+        raise parameter_invalid("model", "'model' is given more than once.", code="duplicate_parameter")
+
+
+def _declared_length(headers: dict[bytes, bytes]) -> int:
+    raw = headers.get(b"content-length", b"0")
+    if not raw.isdigit():
+        raise body_invalid("Content-Length is not a number.")
+    return int(raw)
+
+
+async def _discard(receive: Receive, limit: int) -> None:
+    seen = 0
+    while seen < limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        seen += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return

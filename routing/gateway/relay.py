@@ -1,0 +1,110 @@
+"""Step 6 of the way: the node's answer to the client, as it comes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from routing.core import document
+from routing.core.errors import BrokenFault, MalformedFault, Refusal
+from routing.core.sse import EventSplitter, EventTooLong, data_of
+from routing.gateway import replies
+from routing.gateway.exchange import Exchange
+from routing.protocols.base import StreamReader
+from routing.upstream.base import UpstreamAnswer
+
+MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+
+
+async def whole_body(answer: UpstreamAnswer) -> bytes:
+    """Raises: NodeFault, also for an answer beyond `MAX_ANSWER_BYTES`."""
+    chunks = []
+    size = 0
+    while data := await answer.read():
+        chunks.append(data)
+        size += len(data)
+        if size > MAX_ANSWER_BYTES:
+            raise MalformedFault("the answer is too large")
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def relay_whole(exchange: Exchange, answer: UpstreamAnswer) -> None:
+    """A JSON answer: read to its end and understood before the first byte is passed on, so that it can be retried.
+
+    Raises: NodeFault, with nothing sent.
+    """
+    assert exchange.api is not None
+    body = await whole_body(answer)
+    known = exchange.api.read_answer(body)
+    exchange.tokens = known.tokens
+    exchange.completion_texts = known.completion_texts
+    if exchange.renamed:
+        body = document.replace_member(body, "model", document.as_json(exchange.asked_model))
+    await replies.answer(exchange, answer.status, replies.forwarded(answer.headers), body)
+
+
+async def relay_stream(exchange: Exchange, answer: UpstreamAnswer) -> None:
+    """An event stream: each event is passed on when it is whole, and at once.
+
+    An event is never passed on in part, so that an error event can always follow. Before the first event nothing is
+    sent at all: a node that fails until then is replaced by another.
+
+    Raises: NodeFault. `exchange.first_byte` tells whether the client has seen anything of it.
+    """
+    assert exchange.api is not None
+    reader = exchange.api.open_stream(not exchange.wants_usage_chunk)
+    splitter = EventSplitter()
+    try:
+        while data := await answer.read():
+            await _pass_on(exchange, answer, reader, _split(splitter, data))
+        if splitter.rest.strip():
+            await _pass_on(exchange, answer, reader, [splitter.rest + b"\n\n"])
+    finally:
+        exchange.tokens = reader.tokens
+        exchange.deltas = reader.deltas
+    if not reader.whole:
+        raise BrokenFault("the stream ended before the answer did")
+    if exchange.first_byte is None:
+        await _begin(exchange, answer)
+    await replies.write(exchange, reader.end(), more=False)
+
+
+async def end_broken_stream(exchange: Exchange, refusal: Refusal) -> None:
+    """Tell a client that is in the middle of a stream that there is no more: an error event, and no `[DONE]`."""
+    assert exchange.api is not None
+    exchange.error_code = refusal.code
+    exchange.error_message = refusal.message
+    await replies.write(exchange, exchange.api.error_event(refusal), more=False)
+
+
+async def _pass_on(exchange: Exchange, answer: UpstreamAnswer, reader: StreamReader, events: list[bytes]) -> None:
+    out = b"".join([reader.take(event) for event in events])
+    if reader.failed and exchange.first_byte is None:
+        raise BrokenFault("the node told an error in place of an answer")
+    if not out:
+        return
+    if exchange.renamed:
+        out = b"".join([_renamed(event, exchange.asked_model) for event in EventSplitter().feed(out)])
+    if exchange.first_byte is None:
+        await _begin(exchange, answer)
+    await replies.write(exchange, out, more=True)
+
+
+async def _begin(exchange: Exchange, answer: UpstreamAnswer) -> None:
+    headers = [(name, value) for name, value in replies.forwarded(answer.headers) if name != b"cache-control"]
+    headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *replies.own_headers(exchange)]
+    await replies.begin(exchange, answer.status, headers)
+
+
+def _split(splitter: EventSplitter, data: bytes) -> list[bytes]:
+    try:
+        return splitter.feed(data)
+    except EventTooLong:
+        raise MalformedFault("the answer is not an event stream") from None
+
+
+def _renamed(event: bytes, name: str) -> bytes:
+    """The event with the model's name in its data replaced by what the client called it."""
+    data = data_of(event)
+    if not data.startswith(b"{"):
+        return event
+    return b"data: " + document.replace_member(data, "model", document.as_json(name)) + b"\n\n"

@@ -1,0 +1,102 @@
+"""Everything that goes to the client passes here: heads, bodies, errors, and what of them history keeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import quote
+
+from routing.core.errors import Refusal
+from routing.gateway.exchange import Exchange, HeaderList
+from routing.protocols.base import error_body
+from routing.upstream.base import Headers
+
+CAPTURE_BYTES: Final = 256 * 1024
+
+# Hop-by-hop (RFC 9110, 7.6.1), what we say ourselves, and what a node has no business to set on our host.
+_NOT_FORWARDED: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"server",
+        b"date",
+        b"content-length",
+        b"content-encoding",
+        b"x-request-id",
+        b"set-cookie",
+        b"alt-svc",
+        b"strict-transport-security",
+        b"location",
+        b"via",
+    }
+)
+
+
+def forwarded(headers: Headers) -> HeaderList:
+    """The node's headers that the client may see."""
+    return [(name, value) for name, value in headers if name not in _NOT_FORWARDED and not name.startswith(b"x-llmlb-")]
+
+
+def own_headers(exchange: Exchange) -> HeaderList:
+    """What the gateway says about the request."""
+    headers = [(b"x-request-id", exchange.request_id.encode("ascii"))]
+    if exchange.attempts:
+        headers.append((b"x-llmlb-node", header_text(exchange.attempts[-1].node_name)))
+        headers.append((b"x-llmlb-attempts", b"%d" % len(exchange.attempts)))
+    if exchange.queue_headers:
+        headers.append((b"x-llmlb-queue-wait-ms", b"%d" % round(exchange.queue_seconds * 1000)))
+        headers += _encoded(exchange.queue_headers)
+    return headers
+
+
+async def begin(exchange: Exchange, status: int, headers: HeaderList) -> None:
+    exchange.status = status
+    exchange.first_byte = time.monotonic()
+    await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def write(exchange: Exchange, data: bytes, *, more: bool) -> None:
+    exchange.bytes_out += len(data)
+    if exchange.captured_bytes < CAPTURE_BYTES:
+        exchange.captured.append(data)
+        exchange.captured_bytes += len(data)
+    await exchange.send({"type": "http.response.body", "body": data, "more_body": more})
+    if not more:
+        exchange.finished = True
+
+
+async def answer(exchange: Exchange, status: int, headers: HeaderList, body: bytes) -> None:
+    """A whole answer at once."""
+    head = [*headers, (b"content-length", b"%d" % len(body)), *own_headers(exchange)]
+    await begin(exchange, status, head)
+    await write(exchange, body if exchange.method != "HEAD" else b"", more=False)
+
+
+async def json(exchange: Exchange, body: bytes, status: int = 200) -> None:
+    await answer(exchange, status, [(b"content-type", b"application/json")], body)
+
+
+async def refuse(exchange: Exchange, refusal: Refusal) -> None:
+    """A refusal, in the shape that OpenAI's SDKs parse."""
+    exchange.error_code = refusal.code
+    exchange.error_message = refusal.message
+    headers = [(b"content-type", b"application/json"), *_encoded(refusal.headers)]
+    await answer(exchange, refusal.status, headers, error_body(refusal))
+
+
+def header_text(text: str) -> bytes:
+    """A header value in ASCII: anything else is percent-encoded as UTF-8 (RFC 8187 has no simpler form)."""
+    return quote(text, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~").encode("ascii")
+
+
+def _encoded(headers: dict[str, str] | Iterable[tuple[str, str]]) -> HeaderList:
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return [(name.lower().encode("ascii"), header_text(value)) for name, value in pairs]

@@ -1,0 +1,167 @@
+"""The state of one process: everything on its event loop, so every step is atomic without a lock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+
+from routing.core.errors import Refusal, no_capable_node
+from routing.core.queue import FairQueue, Waiting
+from routing.core.rolling import Rolling
+from routing.core.select import LiveFigures, Selection, Strategy, select_node
+from routing.core.table import NodeEntry, RoutingTable
+from routing.state.base import QueueStats
+
+
+class MemoryLease:
+    """See `state.base.Lease`."""
+
+    __slots__ = ("_began", "_state", "node", "reason")
+
+    def __init__(self, state: MemoryState, selection: Selection) -> None:
+        self._state: MemoryState | None = state
+        self._began = time.monotonic()
+        self.node: NodeEntry = selection.node
+        self.reason = selection.reason
+        state.live.begin(selection.node)
+
+    def release(self) -> None:
+        state, self._state = self._state, None
+        if state is not None:
+            state._released(self.node.id, time.monotonic() - self._began)
+
+
+class MemoryPlace:
+    """See `state.base.Place`."""
+
+    __slots__ = ("_began", "_future", "_state", "_waiting", "position")
+
+    def __init__(self, state: MemoryState, model: str, key: int, tried: frozenset[int]) -> None:
+        self._state = state
+        self._began = time.monotonic()
+        self._future: asyncio.Future[MemoryLease] = asyncio.get_running_loop().create_future()
+        self._waiting: Waiting[MemoryLease] = Waiting(key, model, self._granted, tried)
+        state._queue.push(self._waiting)
+        self.position = len(state._queue)
+
+    async def wait(self, timeout: float) -> MemoryLease:
+        try:
+            async with asyncio.timeout(timeout):
+                lease = await self._future
+        except TimeoutError:
+            self._give_up()
+            self._state._timeouts.add(time.monotonic())
+            raise
+        except BaseException:
+            self._give_up()
+            raise
+        waited = time.monotonic() - self._began
+        self._state._waits.add(time.monotonic(), waited)
+        return lease
+
+    def refuse(self, refusal: Refusal) -> None:
+        if not self._future.done():
+            self._future.set_exception(refusal)
+
+    def _granted(self, lease: MemoryLease) -> None:
+        if self._future.done():
+            lease.release()
+        else:
+            self._future.set_result(lease)
+
+    def _give_up(self) -> None:
+        """Leave the queue; a slot that was granted in the same moment goes to the next."""
+        self._state._leave(self)
+        if self._future.done() and not self._future.cancelled() and self._future.exception() is None:
+            self._future.result().release()
+
+
+class MemoryState:
+    """`State` of one process. Counters die with the process, so a crash leaks no slot."""
+
+    def __init__(self, *, strategy: Strategy, queue_max: int) -> None:
+        self.table = RoutingTable()
+        self.live = LiveFigures()
+        self._strategy = strategy
+        self._queue_max = queue_max
+        self._queue: FairQueue[MemoryLease] = FairQueue()
+        self._places: dict[int, MemoryPlace] = {}
+        self._waits = Rolling()
+        self._processing = Rolling()
+        self._timeouts = Rolling()
+        self._rejections = Rolling()
+
+    def install(self, table: RoutingTable) -> None:
+        gone = [id for id, node in self.table.nodes.items() if id not in table.nodes or not table.nodes[id].online]
+        if gone:
+            self.live.forget(gone)
+        self.table = table
+        if len(self._queue):
+            self._tell_hopeless()
+            self._serve()
+
+    def take(self, model: str, key: int, tried: Collection[int] = ()) -> MemoryLease | None:
+        lease = self._lease(model, tried)
+        if lease is not None:
+            self._queue.took_turn(key)
+        return lease
+
+    def queue(self, model: str, key: int, tried: Collection[int] = ()) -> MemoryPlace | None:
+        if len(self._queue) >= self._queue_max:
+            self._rejections.add(time.monotonic())
+            return None
+        place = MemoryPlace(self, model, key, frozenset(tried))
+        self._places[id(place._waiting)] = place
+        return place
+
+    def estimated_wait(self, position: int) -> float:
+        return self._processing.mean(time.monotonic()) * position
+
+    def stats(self) -> QueueStats:
+        now = time.monotonic()
+        return QueueStats(
+            waiting=len(self._queue),
+            processing=sum(self.live.in_flight.values()),
+            avg_wait_ms=self._waits.mean(now) * 1000,
+            avg_process_ms=self._processing.mean(now) * 1000,
+            timeouts=self._timeouts.count(now),
+            rejected=self._rejections.count(now),
+        )
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _lease(self, model: str, tried: Collection[int]) -> MemoryLease | None:
+        holders = self.table.holders.get(model)
+        if not holders:
+            return None
+        selection = select_node(model, holders, self.live, self._strategy, tried)
+        return MemoryLease(self, selection) if selection is not None else None
+
+    def _released(self, node_id: int, seconds: float) -> None:
+        self.live.end(node_id)
+        self._processing.add(time.monotonic(), seconds)
+        if len(self._queue):
+            self._serve()
+
+    def _serve(self) -> None:
+        self._queue.serve(self._grant)
+
+    def _grant(self, waiting: Waiting[MemoryLease]) -> MemoryLease | None:
+        lease = self._lease(waiting.model, waiting.tried)
+        if lease is not None:
+            self._places.pop(id(waiting), None)
+        return lease
+
+    def _leave(self, place: MemoryPlace) -> None:
+        self._queue.remove(place._waiting)
+        self._places.pop(id(place._waiting), None)
+
+    def _tell_hopeless(self) -> None:
+        """Whoever waits for a model that no node can serve any more is told now, not when the wait is over."""
+        holders = self.table.holders
+        for place in list(self._places.values()):
+            waiting = place._waiting
+            if not any(node.id not in waiting.tried for node in holders.get(waiting.model, ())):
+                self._leave(place)
+                place.refuse(no_capable_node(waiting.model))

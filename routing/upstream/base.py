@@ -1,0 +1,79 @@
+"""The seam to a node: send one request, read the answer as it comes, close. Small enough to fake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+from urllib.parse import urlsplit
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a node listens, and what every request to it carries. Made once a node, not once a request."""
+
+    base_url: str
+    api_key: str = ""
+
+    @cached_property
+    def secure(self) -> bool:
+        return urlsplit(self.base_url).scheme == "https"
+
+    @cached_property
+    def host(self) -> str:
+        return urlsplit(self.base_url).hostname or ""
+
+    @cached_property
+    def port(self) -> int:
+        return urlsplit(self.base_url).port or (443 if self.secure else 80)
+
+    @cached_property
+    def prefix(self) -> str:
+        return urlsplit(self.base_url).path.rstrip("/")
+
+    @cached_property
+    def netloc(self) -> str:
+        return urlsplit(self.base_url).netloc
+
+    @cached_property
+    def head(self) -> bytes:
+        """The header lines that are the same for every request to this node."""
+        lines = [f"Host: {self.netloc}", "Accept-Encoding: identity"]
+        if self.api_key:
+            lines.append(f"Authorization: Bearer {self.api_key}")
+        return ("\r\n".join(lines) + "\r\n").encode("latin-1", "replace")
+
+
+class UpstreamAnswer(Protocol):
+    """A node's answer: the head is here, the body comes in pieces."""
+
+    status: int
+    headers: Headers
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, as soon as there are any; b"" at its end.
+
+        Raises: BrokenFault, MalformedFault, TimeoutFault.
+        """
+
+    def close(self) -> None:
+        """Done with it. Unless the body was read to its end, the connection is aborted and the node stops."""
+
+
+class Upstream(Protocol):
+    """Sends requests to nodes."""
+
+    async def send(
+        self, target: Target, method: str, path: str, headers: Headers, body: bytes, *, silence: float
+    ) -> UpstreamAnswer:
+        """Send, and wait for the head of the answer. `silence` is the longest time without a byte, in seconds.
+
+        Cancelling the call aborts the connection.
+
+        Raises: ConnectFault, SendFault, TimeoutFault, MalformedFault.
+        """
+
+    async def aclose(self) -> None:
+        """Close every connection."""

@@ -1,0 +1,144 @@
+"""The HTTP client of the hot path: pooled keep-alive connections, nothing between the socket and the caller.
+
+Why not a library: see docs/upstream-client.md for what was compared. What it does not do, by intent: redirects
+(a node that redirects is not a node), proxies from the environment, cookies, decompression.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Final
+
+from routing.core.errors import ConnectFault
+from routing.upstream.base import Headers, Target, UpstreamAnswer
+from routing.upstream.connection import Connection, StaleConnection
+
+# Below the keep-alive of the servers that nodes run (uvicorn and llama.cpp: 5 s), so that the race to reuse a
+# connection which is just being closed is rarely run.
+IDLE_SECONDS: Final = 4.0
+MAX_IDLE_PER_NODE: Final = 256
+
+PoolKey = tuple[str, int, bool]
+
+
+class Answer:
+    """`UpstreamAnswer` over one connection, which goes back to the pool if the body was read to its end."""
+
+    __slots__ = ("_connection", "_release", "headers", "status")
+
+    def __init__(self, connection: Connection, release: Callable[[Connection], None]) -> None:
+        self._connection: Connection | None = connection
+        self._release = release
+        self.status = connection.status
+        self.headers = connection.headers
+
+    async def read(self) -> bytes:
+        return await self._connection.read() if self._connection is not None else b""
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._release(connection)
+
+
+class PooledClient:
+    """`Upstream` over HTTP/1.1. One per process; belongs to the event loop that it is used on."""
+
+    def __init__(self, *, connect_timeout: float) -> None:
+        self._connect_timeout = connect_timeout
+        self._idle: defaultdict[PoolKey, list[Connection]] = defaultdict(list)
+        self._tls: ssl.SSLContext | None = None
+        self._closed = False
+
+    async def send(
+        self, target: Target, method: str, path: str, headers: Headers, body: bytes, *, silence: float
+    ) -> UpstreamAnswer:
+        """See `Upstream.send`."""
+        data = _request_bytes(target, method, path, headers, body)
+        key = (target.host, target.port, target.secure)
+        connection = self._reuse(key) or await self._connect(key)
+        try:
+            try:
+                connection.request(data, silence)
+                await connection.head()
+            except StaleConnection:
+                connection.abort()
+                connection = await self._connect(key)
+                connection.request(data, silence)
+                await connection.head()
+        except BaseException:
+            connection.abort()
+            raise
+        return Answer(connection, lambda used: self._give_back(key, used))
+
+    async def aclose(self) -> None:
+        self._closed = True
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.abort()
+        self._idle.clear()
+
+    def _reuse(self, key: PoolKey) -> Connection | None:
+        """The connection used last, so that the others may grow old and be closed."""
+        idle = self._idle.get(key)
+        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        while idle:
+            connection = idle.pop()
+            if connection.lost or connection.transport.is_closing():
+                continue
+            if connection.idle_since < oldest:
+                for old in (connection, *idle):
+                    old.abort()
+                idle.clear()
+                return None
+            return connection
+        return None
+
+    async def _connect(self, key: PoolKey) -> Connection:
+        host, port, secure = key
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop), host, port, ssl=self._tls_context() if secure else None
+                )
+        except TimeoutError:
+            raise ConnectFault("no connection within the time-out") from None
+        except (OSError, ssl.SSLError) as error:
+            raise ConnectFault(_connect_failure(error)) from None
+        return connection
+
+    def _give_back(self, key: PoolKey, connection: Connection) -> None:
+        idle = self._idle[key]
+        if self._closed or not connection.reusable or len(idle) >= MAX_IDLE_PER_NODE:
+            connection.abort()
+            return
+        connection.rest()
+        idle.append(connection)
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
+
+def _request_bytes(target: Target, method: str, path: str, headers: Headers, body: bytes) -> bytes:
+    parts = [f"{method} {target.prefix}{path} HTTP/1.1\r\n".encode("ascii"), target.head]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    if body or method not in ("GET", "HEAD", "DELETE"):
+        parts.append(b"Content-Length: %d\r\n" % len(body))
+    parts += (b"\r\n", body)
+    return b"".join(parts)
+
+
+def _connect_failure(error: OSError) -> str:
+    """Why, in words that name no address (an OSError's own text does)."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, ssl.SSLError):
+        return "the TLS handshake failed"
+    return "no connection could be made"

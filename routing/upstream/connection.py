@@ -1,0 +1,248 @@
+"""One HTTP/1.1 connection to a node, as an asyncio protocol over httptools (RFC 9112)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import httptools
+
+from routing.core.errors import BrokenFault, MalformedFault, NodeFault, SendFault, TimeoutFault
+from routing.upstream.base import Headers
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+# A client that reads slowly must not make us hold the node's whole answer: beyond this we stop reading from the node.
+READ_HIGH_WATER: Final = 256 * 1024
+
+
+class StaleConnection(Exception):
+    """A kept connection was closed by the node before it answered anything: the request goes out on a fresh one."""
+
+
+class Connection(asyncio.Protocol):
+    """Sends one request at a time and parses its answer. Errors surface in `head` and `read`, never in callbacks."""
+
+    __slots__ = (
+        "_buffered",
+        "_chunks",
+        "_complete",
+        "_deadline",
+        "_error",
+        "_fresh_bytes",
+        "_head_bytes",
+        "_head_done",
+        "_informational",
+        "_loop",
+        "_parser",
+        "_paused",
+        "_silence",
+        "_timer",
+        "_until_close",
+        "_waiter",
+        "headers",
+        "idle_since",
+        "lost",
+        "requests",
+        "status",
+        "transport",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.transport: asyncio.Transport
+        self.lost = False
+        self.requests = 0
+        self.idle_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._complete = False
+        self._head_done = False
+        self._head_bytes = 0
+        self._fresh_bytes = 0
+        self._informational = False
+        self._until_close = False
+        self._paused = False
+        self._error: NodeFault | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._silence = 0.0
+        self._deadline = 0.0
+
+    # --- used by the client ---------------------------------------------------------------------------------------
+
+    def request(self, data: bytes, silence: float) -> None:
+        """Write a request, whole. What comes next is its answer."""
+        self._reset()
+        self.requests += 1
+        self._silence = silence
+        self._parser = httptools.HttpResponseParser(self)
+        self._deadline = self._loop.time() + silence
+        self._watch_silence()
+        self.transport.write(data)
+
+    async def head(self) -> None:
+        """Wait until status and headers are here.
+
+        Raises: StaleConnection, SendFault, TimeoutFault, MalformedFault.
+        """
+        while not self._head_done:
+            if self._error is not None:
+                if self.requests > 1 and self._fresh_bytes == 0 and isinstance(self._error, SendFault):
+                    raise StaleConnection
+                raise self._error
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """Raises: BrokenFault, TimeoutFault, MalformedFault. See `UpstreamAnswer.read`."""
+        while not self._chunks:
+            if self._complete:
+                return b""
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
+        if self._paused:
+            self._paused = False
+            self._deadline = self._loop.time() + self._silence
+            self.transport.resume_reading()
+        return data
+
+    @property
+    def reusable(self) -> bool:
+        """The answer came to its end and the node keeps the connection."""
+        return self._complete and not self.lost and not self._until_close and self._parser.should_keep_alive()
+
+    def rest(self) -> None:
+        """Between two requests: no time-out, and whatever comes now is not asked for."""
+        self._stop_watching()
+        self._waiter = None
+        self.idle_since = self._loop.time()
+
+    def abort(self) -> None:
+        self._stop_watching()
+        self.lost = True
+        self.transport.abort()
+
+    # --- called by the event loop ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._complete or self.requests == 0:
+            self.abort()  # bytes that nobody asked for: the connection cannot be trusted any more
+            return
+        self._fresh_bytes += len(data)
+        self._deadline = self._loop.time() + self._silence
+        if not self._head_done:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            if not self._complete:
+                self._fail(MalformedFault("the node's answer is not HTTP"))
+            self.lost = True
+            self.transport.abort()
+        if not self._head_done and self._head_bytes > MAX_HEAD_BYTES:
+            self._fail(MalformedFault("the head of the node's answer is too large"))
+            self.abort()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+        if self._complete or self.requests == 0:
+            return
+        if self._head_done and self._until_close and error is None:
+            self._finish()
+        elif self._head_done:
+            self._fail(BrokenFault("the node's answer stopped before its end"))
+        else:
+            self._fail(SendFault("the node closed the connection before it answered"))
+
+    # --- called by the parser -------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("a second answer to one request")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self._informational = self.status < 200
+        if self._informational:
+            return
+        names = {name for name, _ in self.headers}
+        self._until_close = not names & {b"content-length", b"transfer-encoding"} and self.status not in (204, 304)
+        self._head_done = True
+        self._wake()
+
+    def on_body(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._buffered > READ_HIGH_WATER and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        if self._informational:  # 100 Continue, 103 Early Hints: the answer is still to come
+            self.headers = []
+            self._informational = False
+            return
+        self._finish()
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        self._complete = True
+        self._wake()
+
+    def _fail(self, error: NodeFault) -> None:
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _watch_silence(self) -> None:
+        """One timer a request, moved on lazily: a byte costs an assignment, not a timer."""
+        self._stop_watching()
+        self._timer = self._loop.call_at(self._deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        if self._paused:  # it is the client that is slow
+            self._deadline = self._loop.time() + self._silence
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._on_timer)
+            return
+        if not self._complete:
+            self._fail(TimeoutFault("the node was silent for too long"))
+            self.abort()
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -15,7 +15,9 @@ from django.core import checks
 from llmlb_site.lib.config import Config
 
 BUILT_MODES: Final = ("least_busy", "latency", "tps", "round_robin")
-NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"})
+NETWORK_FILE_SYSTEMS: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"}
+)
 # Read by other parts than `Config`: the test suite and the demo.
 OTHER_PREFIXES: Final = ("LLMLB_TEST_",)
 
@@ -45,7 +47,7 @@ def check_deployment(app_configs: Any = None, **kwargs: Any) -> list[checks.Chec
 def deployment_problems(
     config: Config, environ: Mapping[str, str], *, worker: bool = True
 ) -> Iterator[checks.CheckMessage]:
-    """Everything wrong with this mix of settings. `worker`: the embedded worker is wanted (`serve` without --no-worker)."""
+    """Everything wrong with this mix of settings. `worker`: False for `serve --no-worker`."""
     yield from _processes(config)
     yield from _worker(config, worker=worker)
     yield from _balancer_mode(config)
@@ -74,7 +76,7 @@ def _worker(config: Config, *, worker: bool) -> Iterator[checks.CheckMessage]:
     if not worker and not config.scaled:
         yield checks.Error(
             "--no-worker without LLMLB_REDIS_URL: nobody would poll the nodes.",
-            hint="Leave --no-worker out, or set LLMLB_REDIS_URL and run `celery -A llmlb_site.celery worker` and `beat`.",
+            hint="Leave --no-worker out, or set LLMLB_REDIS_URL and run `celery worker` and `celery beat`.",
             id="llmlb.serve.E002",
         )
 

@@ -12,7 +12,6 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from daphne import server as daphne_server
@@ -23,7 +22,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import globalLogBeginner
 from zope.interface import implementer
 
-from llmlb_site.serve.lifecycle import Lifecycle
+from llmlb_site.serve.lifecycle import Lifecycle, until
 from llmlb_site.serve.listener import BACKLOG
 
 log = logging.getLogger("llmlb.serve")
@@ -53,12 +52,12 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
         self.writable = asyncio.Event()
         self.writable.set()
 
-    def gotLength(self, length: int | None) -> None:  # noqa: N802  # Twisted's name
+    def gotLength(self, length: int | None) -> None:
         super().gotLength(length)
         if length is not None and length > self.server.max_body_bytes:
             self._refuse()
 
-    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
+    def handleContentChunk(self, data: bytes) -> None:
         self._received += len(data)
         if not self._refused and self._received > self.server.max_body_bytes:
             self._refuse()
@@ -79,17 +78,17 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
         self._stop_producing()
         super().finish()
 
-    def connectionLost(self, reason: Any) -> None:  # noqa: N802
+    def connectionLost(self, reason: Any) -> None:
         self.writable.set()
         super().connectionLost(reason)
 
-    def pauseProducing(self) -> None:  # noqa: N802
+    def pauseProducing(self) -> None:
         self.writable.clear()
 
-    def resumeProducing(self) -> None:  # noqa: N802
+    def resumeProducing(self) -> None:
         self.writable.set()
 
-    def stopProducing(self) -> None:  # noqa: N802
+    def stopProducing(self) -> None:
         self.writable.set()
 
     def _stop_producing(self) -> None:
@@ -104,7 +103,7 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
 
 
 class BoundedFactory(HTTPFactory):  # type: ignore[misc]
-    def buildProtocol(self, addr: Any) -> Any:  # noqa: N802
+    def buildProtocol(self, addr: Any) -> Any:
         protocol = super().buildProtocol(addr)
         protocol.requestFactory = BoundedRequest
         return protocol
@@ -173,7 +172,7 @@ class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]
         try:
             beside = asyncio.create_task(asyncio.to_thread(self._lifecycle.stop_beside))
             seen = time.monotonic() + notice
-            await self._until(lambda: time.monotonic() >= seen)
+            await until(self._is_hurried, lambda: time.monotonic() >= seen)
             for port in self._ports:
                 port.stopListening()
             await self._drain()
@@ -188,7 +187,7 @@ class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]
             if not isinstance(protocol, BoundedRequest) and hasattr(protocol, "serverClose"):
                 protocol.serverClose(code=1012)
         deadline = time.monotonic() + self._lifecycle.drain_seconds
-        await self._until(lambda: not self._running() or time.monotonic() >= deadline)
+        await until(self._is_hurried, lambda: not self._running(), lambda: time.monotonic() >= deadline)
         left = self._running()
         if not left:
             return
@@ -201,9 +200,8 @@ class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]
         running = (details.get("application_instance") for details in self.connections.values())
         return [task for task in running if task is not None and not task.done()]
 
-    async def _until(self, reached: Callable[[], bool]) -> None:
-        while not reached() and not self._hurried:
-            await asyncio.sleep(0.05)
+    def _is_hurried(self) -> bool:
+        return self._hurried
 
     async def _wait_for_reader(self, protocol: BoundedRequest) -> None:
         try:
@@ -215,5 +213,3 @@ class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]
 def run(application: Any, sockets: list[socket.socket], lifecycle: Lifecycle, *, max_body_bytes: int) -> None:
     """Serve until a signal; returns after the drain."""
     DrainingDaphne(application, sockets, lifecycle, max_body_bytes=max_body_bytes).run()
-
-

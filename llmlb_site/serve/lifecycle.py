@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -25,3 +26,9 @@ class Lifecycle:
     notice_seconds: float = 1.0
     start: Callable[[], Awaitable[None]] = _nothing
     stop: Callable[[], Awaitable[None]] = _nothing
+
+
+async def until(*reached: Callable[[], bool]) -> None:
+    """Returns when any condition holds. Polled: the servers' own sets of connections and tasks announce nothing."""
+    while not any(condition() for condition in reached):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)

@@ -59,7 +59,9 @@ def _bound(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.
 
 def _reason(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host or 'all addresses'} is already in use by another program. Set LLMLB_PORT or --port."
+        return (
+            f"port {port} on {host or 'all addresses'} is already in use by another program. Set LLMLB_PORT or --port."
+        )
     if error.errno == errno.EACCES:
         return f"port {port} needs more rights than this user has. Set LLMLB_PORT or --port to 1024 or more."
     return f"cannot listen on {host}:{port}: {error.strerror or error}. Set LLMLB_HOST or --host."

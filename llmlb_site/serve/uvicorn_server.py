@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from types import FrameType
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from llmlb_site.serve.lifecycle import Lifecycle
+from llmlb_site.serve.lifecycle import Lifecycle, until
 from llmlb_site.serve.listener import BACKLOG
 
 log = logging.getLogger("llmlb.serve")
@@ -113,7 +113,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         beside = asyncio.create_task(asyncio.to_thread(self._lifecycle.stop_beside))
-        await self._until(lambda: time.monotonic() >= self._seen_draining_until)
+        await until(self._hurried, lambda: time.monotonic() >= self._seen_draining_until)
         self._close_listener(sockets)
         await self._drain()
         await beside
@@ -149,7 +149,7 @@ class DrainingServer(uvicorn.Server):
     async def _drain(self) -> None:
         """Wait for running requests; cancel what is left after the drain time."""
         deadline = time.monotonic() + self._lifecycle.drain_seconds
-        await self._until(lambda: not self.server_state.tasks or time.monotonic() >= deadline)
+        await until(self._hurried, lambda: not self.server_state.tasks, lambda: time.monotonic() >= deadline)
         left = list(self.server_state.tasks)
         if not left:
             return
@@ -158,9 +158,8 @@ class DrainingServer(uvicorn.Server):
             task.cancel()
         await asyncio.wait(left, timeout=CANCELLED_SECONDS)
 
-    async def _until(self, reached: Callable[[], bool]) -> None:
-        while not reached() and not self.force_exit:
-            await asyncio.sleep(0.05)
+    def _hurried(self) -> bool:
+        return self.force_exit
 
 
 def run(application: Any, sockets: list[socket.socket], lifecycle: Lifecycle) -> None:

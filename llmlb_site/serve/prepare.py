@@ -1,0 +1,81 @@
+"""What a start does before it listens: the data directory, the database, the first administrator."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from django.apps import apps
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from access.services import FirstAdmin, ensure_bootstrap_key, ensure_first_admin
+
+log = logging.getLogger("llmlb.serve")
+
+PRIVATE_UMASK: Final = 0o077
+MIGRATION_LOCK: Final = 0x6C6C6D6C62  # any number that nothing else locks: "llmlb"
+
+
+class DatabaseTooNew(Exception):
+    """The database was migrated by a newer version; the message is one line for the operator."""
+
+
+def prepare_data_dir(data_dir: Path) -> None:
+    """The directory exists, and whatever this process writes from now on is for its user only."""
+    os.umask(PRIVATE_UMASK)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def prepare_database() -> int:
+    """Apply what migrations are missing, one process at a time. Returns how many there were.
+
+    Raises:
+        DatabaseTooNew
+    """
+    with _alone():
+        executor = MigrationExecutor(connection)
+        _refuse_newer(executor)
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if plan:
+            call_command("migrate", interactive=False, verbosity=0)
+            log.info("database migrated", extra={"migrations": len(plan)})
+        return len(plan)
+
+
+def prepare_people() -> FirstAdmin | None:
+    """The first administrator, made now if there was none yet, and the bootstrap key where one is set."""
+    first_admin = ensure_first_admin()
+    ensure_bootstrap_key()
+    return first_admin
+
+
+def _refuse_newer(executor: MigrationExecutor) -> None:
+    ours = {config.label for config in apps.get_app_configs()}
+    disk = executor.loader.disk_migrations or {}
+    unknown = sorted(
+        f"{app}.{name}" for app, name in executor.loader.applied_migrations if app in ours and (app, name) not in disk
+    )
+    if unknown:
+        raise DatabaseTooNew(
+            f"the database was written by a newer llmlb (it has {unknown[0]}). Start that version, or restore a backup."
+        )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """On PostgreSQL several gateways may start at once; SQLite locks by itself."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])

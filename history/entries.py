@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
+# Longest body that is kept, in bytes: what is longer is cut by whoever makes the entry, and marked as cut.
+BODY_LIMIT: Final = 256 * 1024
 
-class AttemptEntry(msgspec.Struct, kw_only=True):
+
+class AttemptEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One try on one node. Times are milliseconds."""
 
     node_id: int
@@ -19,11 +23,12 @@ class AttemptEntry(msgspec.Struct, kw_only=True):
     duration_ms: float = 0.0
 
 
-class RequestEntry(msgspec.Struct, kw_only=True):
+class RequestEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One request from first byte to last, as a row of `RequestRecord` plus its attempts and bodies.
 
-    `request_body` and `response_body` are what the client sent and got (the raw SSE text of a stream), already cut
-    at the recorder's limit; empty where payloads are not kept. Times are milliseconds, sizes bytes.
+    `started_at` is aware. `request_body` and `response_body` are what the client sent and got (the raw SSE text of a
+    stream), cut at `BODY_LIMIT`; empty where payloads are not kept. Times are milliseconds, sizes bytes.
+    The entry is the recorder's once it was put: nobody else changes it.
     """
 
     request_id: str

@@ -89,7 +89,7 @@ def _take(username: str, ip: str) -> list[str]:
         f"sign-in:{window}:{ip}": FAILURES_PER_ADDRESS,
     }
     for bucket, limit in limits.items():
-        cache.add(bucket, 0, timeout=WINDOW_SECONDS)
+        cache.add(bucket, 0, timeout=2 * WINDOW_SECONDS)
         if cache.incr(bucket) > limit:
             raise TooMany(WINDOW_SECONDS - int(time.time()) % WINDOW_SECONDS)
     return list(limits)

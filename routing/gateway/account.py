@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from history.choices import Outcome
 from history.entries import RequestEntry
@@ -44,15 +43,15 @@ def tokens_of(exchange: Exchange) -> Tokens | None:
     return Tokens(prompt, completion, "estimated")
 
 
-def settle(exchange: Exchange, live: LiveFigures, put: Callable[[RequestEntry], None], keep_payloads: bool) -> None:
-    """The one finaliser of every request, however it ended."""
+def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> RequestEntry:
+    """The one finaliser of every request, however it ended: its row, and what it taught of the node's speed."""
     ended = time.monotonic()
     tokens = tokens_of(exchange)
     outcome = outcome_of(exchange)
-    speed = _speed(exchange, tokens, ended)
+    speed = _speed(exchange, tokens)
     if speed is not None and outcome == Outcome.SUCCESS:
         live.observe_speed(exchange.attempts[-1].node_id, exchange.model, speed)
-    put(_entry(exchange, ended, outcome, tokens, speed, keep_payloads))
+    return _entry(exchange, ended, outcome, tokens, speed, keep_payloads)
 
 
 def _entry(
@@ -96,7 +95,7 @@ def _entry(
     return entry
 
 
-def _speed(exchange: Exchange, tokens: Tokens | None, ended: float) -> float | None:
+def _speed(exchange: Exchange, tokens: Tokens | None) -> float | None:
     """Completion tokens per second of the attempt that answered."""
     if tokens is None or not tokens.completion or not exchange.attempts:
         return None

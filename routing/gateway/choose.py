@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from models_catalog.capabilities import MISMATCH_PHRASES
+from models_catalog.capabilities import phrase, supports
 from routing.core.errors import (
     Refusal,
     capability_mismatch,
@@ -31,9 +31,8 @@ def why_not(table: RoutingTable, model: str, capability: str) -> Refusal | None:
         return model_unknown(model)
     if model not in table.holders:
         return no_capable_node(model)
-    known = table.capabilities.get(model)
-    if known and capability not in known:
-        return capability_mismatch(model, MISMATCH_PHRASES[capability])
+    if not supports(table.capabilities.get(model, frozenset()), capability):
+        return capability_mismatch(model, phrase(capability))
     return None
 
 

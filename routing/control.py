@@ -1,0 +1,148 @@
+"""The gateway's other half: one thread that reads the configuration and writes exclusions, so that requests need not.
+
+Jobs run one after another. So an exclusion is in the database before the next table is read from there, and a table
+never brings back what a request has just taken out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final
+
+from django.db import close_old_connections
+
+from llmlb_site.lib import events, health
+from routing import snapshot
+from routing.core.table import Principal, RoutingTable
+
+log = logging.getLogger("llmlb.control")
+
+COMPARE_SECONDS: Final = 1.0
+# The whole table is read again after this long, for what is not announced: latencies move with every check.
+REFRESH_SECONDS: Final = 15.0
+RETRY_SECONDS: Final = 1.0
+
+Job = Callable[[], None]
+
+
+class Control:
+    """Owns the thread. `on_table` and `on_principals` are called in it, with what was read."""
+
+    def __init__(
+        self,
+        on_table: Callable[[RoutingTable], None],
+        on_principals: Callable[[dict[str, Principal]], None],
+    ) -> None:
+        self._on_table = on_table
+        self._on_principals = on_principals
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="llmlb-control", daemon=True)
+        self._seen = snapshot.Revisions(-1, -1)
+        self._read_at = 0.0
+        self._lock = threading.Lock()
+        self._next_look: Future[None] | None = None
+        self._unsubscribe: list[Callable[[], None]] = []
+        self.stale = False
+
+    def start(self) -> None:
+        """Begin, and wait for the first tables: a request is never answered from an empty one."""
+        for topic in events.COUNTED:
+            self._unsubscribe.append(events.subscribe(topic, self._on_event))
+        self._thread.start()
+        try:
+            self.look().result(timeout=30)
+        except Exception as error:
+            log.warning("the configuration cannot be read yet: %s", type(error).__name__)
+
+    def stop(self) -> None:
+        """Do what is left to do, then end."""
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._jobs.put(None)
+        self._thread.join(timeout=10)
+
+    def look(self) -> Future[None]:
+        """Compare the revisions, and read what changed. Callers that ask at the same time share one look."""
+        with self._lock:
+            if self._next_look is None:
+                self._next_look = Future()
+                self._jobs.put(self._look_for_asker)
+            return self._next_look
+
+    async def catch_up(self, timeout: float = 0.25) -> None:
+        """Wait until the tables are as new as this moment, or the database too slow for it to matter."""
+        try:
+            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self.look())), timeout)
+        except TimeoutError:
+            return
+        except Exception as error:
+            log.debug("the configuration could not be read: %s", type(error).__name__)
+
+    def do(self, job: Job, *, what: str) -> None:
+        """Run `job` in the thread, again and again until the database takes it."""
+        self._jobs.put(lambda: self._persist(job, what))
+
+    # --- in the thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=COMPARE_SECONDS)
+            except queue.Empty:
+                job = self._look_quietly
+            if job is None:
+                break
+            job()
+            close_old_connections()
+        close_old_connections()
+
+    def _look_for_asker(self) -> None:
+        with self._lock:
+            asked, self._next_look = self._next_look, None
+        assert asked is not None
+        try:
+            self._look()
+        except Exception as error:
+            asked.set_exception(error)
+        else:
+            asked.set_result(None)
+
+    def _look_quietly(self) -> None:
+        try:
+            self._look()
+        except Exception as error:
+            health.report("configuration", ok=False, detail=f"cannot be read: {type(error).__name__}")
+        else:
+            health.report("configuration", ok=True)
+
+    def _look(self) -> None:
+        self.stale = False  # first: what changes while we read makes it stale again
+        now = snapshot.read_revisions()
+        if now.keys != self._seen.keys:
+            self._on_principals(snapshot.read_principals())
+        old = time.monotonic() - self._read_at > REFRESH_SECONDS
+        if now.fleet != self._seen.fleet or old:
+            self._on_table(snapshot.read_table())
+            self._read_at = time.monotonic()
+        self._seen = now
+
+    def _persist(self, job: Job, what: str) -> None:
+        try:
+            job()
+        except Exception as error:
+            log.warning("%s could not be stored, will be tried again: %s", what, type(error).__name__)
+            again = threading.Timer(RETRY_SECONDS, lambda: self.do(job, what=what))
+            again.daemon = True
+            again.start()
+
+    def _on_event(self, topic: str, payload: events.Payload) -> None:
+        """In the publisher's thread, after its commit: from now on requests wait for the new table."""
+        if threading.current_thread() is not self._thread:
+            self.stale = True
+        self.look()

@@ -1,0 +1,122 @@
+"""What a gateway process holds: the fleet, the keys, the slots, the connections, the recorder."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from history.recorder import Recorder
+from llmlb_site.lib.config import Config
+from nodes import services
+from routing.control import Control
+from routing.core.select import STRATEGIES
+from routing.core.table import Pair, Principal, RoutingTable
+from routing.metrics import Metrics
+from routing.state.memory import MemoryState
+from routing.upstream.base import Target, Upstream
+from routing.upstream.client import PooledClient
+
+log = logging.getLogger("llmlb.routing")
+
+
+class Engine:
+    """One per gateway process; belongs to the event loop that it was started on.
+
+    It is the `Fleet` that attempts talk to: what they say takes effect in this process at once, and in the database,
+    and so everywhere else, a moment later.
+    """
+
+    def __init__(self, config: Config, *, upstream: Upstream | None = None, recorder: Recorder | None = None) -> None:
+        self.config = config
+        self.state = MemoryState(strategy=STRATEGIES[config.load_balancer_mode], queue_max=config.queue_max)
+        self.principals: Mapping[str, Principal] = {}
+        self.upstream = upstream or PooledClient(connect_timeout=config.connect_timeout)
+        self.recorder = recorder or Recorder()
+        self.metrics = Metrics()
+        self.draining = False
+        self.control = Control(self._got_table, self._got_principals)
+        self._targets: dict[int, Target] = {}
+        self._pending: dict[Pair, str] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.recorder.start()
+        await asyncio.to_thread(self.control.start)
+        await asyncio.sleep(0)  # the first tables were handed to this loop: let it take them
+
+    async def stop(self) -> None:
+        """Everything that requests left to be written is written."""
+        await asyncio.to_thread(self.control.stop)
+        await self.upstream.aclose()
+        await asyncio.to_thread(self.recorder.stop)
+
+    @property
+    def table(self) -> RoutingTable:
+        return self.state.table
+
+    # --- what attempts say of nodes -------------------------------------------------------------------------------
+
+    def target(self, node_id: int) -> Target:
+        target = self._targets.get(node_id)
+        if target is None:
+            node = self.table.nodes[node_id]
+            target = self._targets[node_id] = Target(node.base_url, node.api_key)
+        return target
+
+    def exclude(self, pair: Pair, reason: str, *, kind: str, on_connect: bool) -> bool:
+        """See `attempt.Fleet.exclude` and SPEC-93536000 FR-012."""
+        node_id, model = pair
+        if all(node.id != node_id for node in self.table.holders.get(model, ())):
+            return False
+        self._pending[pair] = reason
+        self.state.install(self.table.without([pair]))
+        self.control.do(lambda: self._store_exclusion(pair, reason, kind, on_connect), what="an exclusion")
+        return True
+
+    def take_back(self, pairs: list[Pair], reason: str) -> None:
+        for pair in pairs:
+            self._pending.pop(pair, None)
+        self.control.do(lambda: services.take_back_exclusions(pairs=pairs, reason=reason), what="a re-inclusion")
+        self.control.look()
+
+    def check_node(self, node_id: int) -> None:
+        self.control.do(lambda: services.check_node_soon(node_id=node_id), what="a check")
+
+    # --- what the control thread read -----------------------------------------------------------------------------
+
+    def _store_exclusion(self, pair: Pair, reason: str, kind: str, on_connect: bool) -> None:
+        if pair not in self._pending:  # taken back before it could be stored
+            return
+        services.exclude_model_from_node(
+            node_id=pair[0], model_id=pair[1], reason=reason, kind=kind, on_connect=on_connect
+        )
+        self._on_loop(lambda: self._pending.pop(pair, None))
+
+    def _got_table(self, table: RoutingTable) -> None:
+        self._on_loop(lambda: self._install(table))
+
+    def _got_principals(self, principals: dict[str, Principal]) -> None:
+        def install() -> None:
+            self.principals = principals
+
+        self._on_loop(install)
+
+    def _install(self, table: RoutingTable) -> None:
+        self._targets = {
+            id: Target(node.base_url, node.api_key)
+            if id not in self._targets or not _same_target(self.table, table, id)
+            else self._targets[id]
+            for id, node in table.nodes.items()
+        }
+        self.state.install(table.without(self._pending) if self._pending else table)
+
+    def _on_loop(self, call: object) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)  # type: ignore[arg-type]
+
+
+def _same_target(before: RoutingTable, after: RoutingTable, node_id: int) -> bool:
+    old, new = before.nodes.get(node_id), after.nodes[node_id]
+    return old is not None and old.base_url == new.base_url and old.api_key == new.api_key

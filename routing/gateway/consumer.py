@@ -1,0 +1,156 @@
+"""The ASGI consumer of `/v1/*`: one request in, one answer out, one row in the history, one slot given back.
+
+It has its own `__call__` instead of Channels' `AsyncHttpConsumer`, which does not see a client hang up while it is
+handling (django/channels#1249). Channels routes to it all the same: see `llmlb_site/asgi.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+from urllib.parse import unquote
+
+from access.permissions import Permission
+from history.choices import Outcome
+from routing.core.errors import Refusal, internal_error, method_not_allowed, model_forbidden, unknown_path
+from routing.core.table import Principal
+from routing.engine import Engine
+from routing.gateway import account, auth, choose, intake, listing, operations, replies
+from routing.gateway.attempt import Attempts, Rules
+from routing.gateway.clients import client_ip
+from routing.gateway.exchange import Exchange, Receive, Scope, Send
+from routing.gateway.hangup import HangUp
+from routing.protocols.base import Api
+from routing.protocols.openai import APIS
+
+log = logging.getLogger("llmlb.gateway")
+
+MODELS: Final = "/v1/models"
+CLIENT_CLOSED: Final = 499
+
+
+class Gateway:
+    """Serves inference and the operational probes from one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        config = engine.config
+        self._engine = engine
+        self._trusted = config.trusted_proxies
+        self._max_body = config.max_body_bytes
+        self._keep_payloads = config.history_payloads != "none"
+        self._rules = Rules(
+            attempts=config.attempts,
+            queue_timeout=config.queue_timeout,
+            any_error=config.exclusion_trigger == "any_error",
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.open(scope, receive, send, client_ip(scope, self._trusted))
+        try:
+            await self._dispatch(exchange, scope)
+        except Refusal as refusal:
+            await replies.refuse(exchange, refusal)
+        except intake.ClientGone:
+            self._hung_up(exchange)
+        except Exception:
+            await self._failed(exchange)
+        finally:
+            if exchange.api is not None:
+                self._settle(exchange)
+
+    # --- the ways -------------------------------------------------------------------------------------------------
+
+    async def _dispatch(self, exchange: Exchange, scope: Scope) -> None:
+        path = exchange.path
+        api = APIS.get(path)
+        if api is not None:
+            await self._infer(exchange, api)
+        elif path == MODELS or path.startswith(MODELS + "/"):
+            await self._list_models(exchange)
+        elif path in operations.PATHS:
+            await operations.answer(exchange, scope, self._engine)
+        else:
+            raise unknown_path(exchange.method, path)
+
+    async def _infer(self, exchange: Exchange, api: Api) -> None:
+        """The twelve steps of one inference request (contract, section 6)."""
+        if exchange.method != "POST":
+            raise method_not_allowed(exchange.method, api.path, "POST")
+        exchange.api = api
+        exchange.principal = await self._authenticate(exchange, Permission.INFERENCE)
+        exchange.body = await intake.read_body(exchange, self._max_body)
+        intake.understand(exchange)
+        if not exchange.principal.may_use(exchange.asked_model):
+            raise model_forbidden(exchange.asked_model)
+        assert exchange.envelope is not None
+        api.check_parameters(exchange.envelope)
+        await self._find_model(exchange, api)
+        engine = self._engine
+        async with HangUp(exchange.receive) as hang_up:
+            await Attempts(exchange, engine.state, engine.upstream, engine, self._rules).run()
+        if hang_up.seen and not exchange.finished:
+            self._hung_up(exchange)
+
+    async def _list_models(self, exchange: Exchange) -> None:
+        if exchange.method not in ("GET", "HEAD"):
+            raise method_not_allowed(exchange.method, exchange.path, "GET, HEAD")
+        principal = await self._authenticate(exchange, Permission.MODELS_READ)
+        await self._engine.control.catch_up()
+        table = self._engine.table
+        if exchange.path == MODELS:
+            await replies.json(exchange, listing.list_body(table, principal))
+        else:
+            name = unquote(exchange.path.removeprefix(MODELS + "/"))
+            await replies.json(exchange, listing.one_body(table, principal, name))
+
+    # --- the steps that need the engine ---------------------------------------------------------------------------
+
+    async def _authenticate(self, exchange: Exchange, permission: Permission) -> Principal:
+        """A refusal is never given from a table that might be older than the key."""
+        presented = auth.presented_key(exchange.headers)
+        engine = self._engine
+        if engine.control.stale or presented[0] not in engine.principals:
+            await engine.control.catch_up()
+        principal = auth.authenticate(presented, engine.principals)
+        auth.require(principal, permission)
+        return principal
+
+    async def _find_model(self, exchange: Exchange, api: Api) -> None:
+        """Resolve the alias, and refuse what no node can serve: never from a table older than the request."""
+        engine = self._engine
+        if engine.control.stale or exchange.asked_model not in engine.table.holders:
+            await engine.control.catch_up()
+        exchange.model = engine.table.resolve(exchange.asked_model)
+        refusal = choose.why_not(engine.table, exchange.model, api.capability)
+        if refusal is not None:
+            raise refusal
+
+    # --- the ends -------------------------------------------------------------------------------------------------
+
+    def _hung_up(self, exchange: Exchange) -> None:
+        exchange.outcome = Outcome.CANCELLED
+        exchange.error_code = "client_closed_request"
+        exchange.error_message = "the client closed the connection"
+        exchange.status = exchange.status or CLIENT_CLOSED
+
+    async def _failed(self, exchange: Exchange) -> None:
+        """A fault of ours: logged with its trace, told without."""
+        log.exception("request %s failed in the gateway", exchange.request_id)
+        refusal = internal_error()
+        if exchange.first_byte is None:
+            await replies.refuse(exchange, refusal)
+        else:
+            exchange.error_code, exchange.error_message = refusal.code, refusal.message
+
+    def _settle(self, exchange: Exchange) -> None:
+        engine = self._engine
+        entry = account.entry_of(exchange, engine.state.live, self._keep_payloads)
+        engine.metrics.observe(
+            entry.kind,
+            entry.outcome,
+            time.monotonic() - exchange.began,
+            entry.prompt_tokens,
+            entry.completion_tokens,
+        )
+        engine.recorder.put(entry)

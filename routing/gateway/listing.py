@@ -1,0 +1,42 @@
+"""`GET /v1/models` and `/v1/models/{id}`: what the calling key may use, and a node can serve now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from routing.core.errors import model_unknown
+from routing.core.table import ModelInfo, Principal, RoutingTable
+
+_NOTHING = ModelInfo()
+
+
+def list_body(table: RoutingTable, principal: Principal) -> bytes:
+    """Every routable model and alias that the key may use. An empty list is an answer, not an error."""
+    names = [name for name in table.routable_names() if principal.may_use(name)]
+    return msgspec.json.encode({"object": "list", "data": [model_object(table, name) for name in names]})
+
+
+def one_body(table: RoutingTable, principal: Principal, name: str) -> bytes:
+    """Raises: Refusal (404), also for a model that exists but not for this key."""
+    if not principal.may_use(name) or table.resolve(name) not in table.holders:
+        raise model_unknown(name)
+    return msgspec.json.encode(model_object(table, name))
+
+
+def model_object(table: RoutingTable, name: str) -> dict[str, Any]:
+    """OpenAI's model object, and what clients of other servers look for beside it."""
+    model = table.resolve(name)
+    info = table.models.get(model, _NOTHING)
+    item: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": info.created,
+        "owned_by": info.owned_by or "llmlb",
+        "capabilities": sorted(table.capabilities.get(model, ())),
+        "supported_apis": ["chat_completions"],
+    }
+    if info.context_length is not None:
+        item["context_length"] = item["max_model_len"] = info.context_length
+    return item

@@ -1,0 +1,50 @@
+"""What is going on in this process's gateway right now, for the dashboard and the management API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from routing.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class LiveView:
+    """In flight per node id, and the queue now and over the last hour. Times are milliseconds."""
+
+    in_flight: Mapping[int, int] = field(default_factory=dict)
+    waiting: int = 0
+    processing: int = 0
+    avg_wait_ms: float = 0.0
+    avg_process_ms: float = 0.0
+    timeouts: int = 0
+    rejected: int = 0
+    draining: bool = False
+
+
+_engine: Engine | None = None
+
+
+def watch(engine: Engine | None) -> None:
+    """Called by the runtime: from now on this is the gateway of the process (or there is none)."""
+    global _engine
+    _engine = engine
+
+
+def view() -> LiveView:
+    """All zeros where no gateway runs in this process (a management command, a worker)."""
+    if _engine is None:
+        return LiveView()
+    stats = _engine.state.stats()
+    return LiveView(
+        in_flight=dict(_engine.state.live.in_flight),
+        waiting=stats.waiting,
+        processing=stats.processing,
+        avg_wait_ms=stats.avg_wait_ms,
+        avg_process_ms=stats.avg_process_ms,
+        timeouts=stats.timeouts,
+        rejected=stats.rejected,
+        draining=_engine.draining,
+    )

@@ -1,0 +1,70 @@
+"""What `/metrics` says, in Prometheus' terms. Counters are touched once a request, gauges only when scraped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from routing.engine import Engine
+
+BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """The metrics of one gateway process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "llmlb_requests", "Requests by kind and outcome.", ["kind", "outcome"], registry=self.registry
+        )
+        self._duration = Histogram(
+            "llmlb_request_duration_seconds",
+            "From first byte in to last byte out.",
+            ["kind"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._tokens = Counter("llmlb_tokens", "Tokens by kind of token.", ["type"], registry=self.registry)
+
+    def observe(self, kind: str, outcome: str, seconds: float, prompt: int | None, completion: int | None) -> None:
+        self._requests.labels(kind, outcome).inc()
+        self._duration.labels(kind).observe(seconds)
+        if prompt:
+            self._tokens.labels("prompt").inc(prompt)
+        if completion:
+            self._tokens.labels("completion").inc(completion)
+
+    def text(self, engine: Engine) -> bytes:
+        """The exposition text, with the gauges of this moment."""
+        moment = CollectorRegistry()
+        moment.register(_Gauges(engine))
+        return generate_latest(self.registry) + generate_latest(moment)
+
+
+class _Gauges(Collector):
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._engine.state.stats()
+        table = self._engine.table
+        yield GaugeMetricFamily("llmlb_queue_size", "Requests waiting for a node.", stats.waiting)
+        in_flight = GaugeMetricFamily("llmlb_in_flight", "Requests on a node.", labels=["node"])
+        up = GaugeMetricFamily("llmlb_node_routable", "1 while the node takes new requests.", labels=["node"])
+        for node in table.nodes.values():
+            in_flight.add_metric([node.name], self._engine.state.live.in_flight.get(node.id, 0))
+            up.add_metric([node.name], int(node.routable))
+        yield in_flight
+        yield up
+        yield GaugeMetricFamily("llmlb_routable_models", "Models that a node can serve now.", len(table.holders))
+        health = self._engine.recorder.health()
+        yield GaugeMetricFamily("llmlb_history_backlog", "History rows not yet written.", health.backlog)
+        yield GaugeMetricFamily(
+            "llmlb_history_dropped_total", "History rows lost since the start.", health.rows_dropped
+        )

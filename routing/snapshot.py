@@ -1,0 +1,112 @@
+"""Rows of the database → the frozen tables that requests are served from. Runs in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from access.queries import live_principals
+from llmlb_site.lib.models import Revision
+from models_catalog.capabilities import capabilities_of
+from models_catalog.models import CatalogModel, ModelAlias
+from nodes.models import Node, NodeModel, NodeStatus
+from routing.core.table import ModelInfo, NodeEntry, Pair, Principal, RoutingTable
+
+
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """How often what a table is made from has changed."""
+
+    fleet: int
+    keys: int
+
+
+def read_revisions() -> Revisions:
+    numbers = dict(Revision.objects.values_list("topic", "number"))
+    fleet = sum(numbers.get(topic, 0) for topic in ("nodes", "models", "exclusions"))
+    return Revisions(fleet=fleet, keys=numbers.get("keys", 0))
+
+
+def read_principals() -> dict[str, Principal]:
+    """Every key that may call now, by public id."""
+    return {
+        row.public_id: Principal(
+            key_id=row.key_id,
+            name=row.name,
+            digest=row.digest,
+            permissions=frozenset(permission.value for permission in row.permissions),
+            allowed_models=frozenset(row.allowed_models),
+            expires_at=row.expires_at.timestamp() if row.expires_at is not None else None,
+        )
+        for row in live_principals()
+        if row.enabled and row.owner_active and not row.revoked
+    }
+
+
+def read_table() -> RoutingTable:
+    """The whole fleet as it stands in the database."""
+    fleet = _Fleet()
+    for row in NodeModel.objects.order_by("node_id", "model_id").iterator(5000):
+        fleet.add(row)
+    catalogue = dict(CatalogModel.objects.values_list("model_id", "capabilities"))
+    return RoutingTable.build(
+        (node_entry(node) for node in Node.objects.all()),
+        fleet.executable,
+        fleet.excluded,
+        catalogue=catalogue,
+        aliases=dict(ModelAlias.objects.values_list("alias", "model_id")),
+        capabilities=fleet.all_capabilities(catalogue),
+        models=fleet.models,
+    )
+
+
+def node_entry(node: Node) -> NodeEntry:
+    return NodeEntry(
+        id=node.pk,
+        name=node.name,
+        base_url=node.base_url,
+        api_key=node.api_key,
+        limit=node.concurrency_limit,
+        weight=node.weight,
+        latency=node.latency_ms / 1000 if node.latency_ms is not None else None,
+        timeout=float(node.inference_timeout or settings.LLMLB.inference_timeout),
+        online=node.status == NodeStatus.ONLINE,
+        draining=node.draining,
+        enabled=node.enabled,
+        node_type=node.node_type,
+    )
+
+
+class _Fleet:
+    """Gathers the models of all nodes."""
+
+    def __init__(self) -> None:
+        self.executable: list[Pair] = []
+        self.excluded: list[Pair] = []
+        self.models: dict[str, ModelInfo] = {}
+        self._stated: dict[str, set[str]] = {}
+
+    def add(self, row: NodeModel) -> None:
+        pair = (row.node_id, row.model_id)
+        self.executable.append(pair)
+        if row.is_excluded:
+            self.excluded.append(pair)
+        if row.capabilities:
+            self._stated.setdefault(row.model_id, set()).update(row.capabilities)
+        before = self.models.get(row.model_id)
+        created = int(row.listed_at.timestamp())
+        self.models[row.model_id] = ModelInfo(
+            owned_by=(before.owned_by if before else "") or row.owned_by,
+            # What every holder can take: the smallest is the safe promise.
+            context_length=min(filter(None, (before and before.context_length, row.context_length)), default=None),
+            created=min(created, before.created) if before else created,
+        )
+
+    def all_capabilities(self, catalogue: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
+        """Set by a person for a node's model, else in the catalogue, else told from the name."""
+        return {
+            model: frozenset(self._stated.get(model) or catalogue.get(model) or capabilities_of(model))
+            for model in self.models.keys() | catalogue.keys()
+        }

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
+import django_stubs_ext
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
@@ -11,6 +12,8 @@ from llmlb_site import __version__
 from llmlb_site.lib.config import read_config
 from llmlb_site.lib.crypto import load_or_create_secret_key
 from llmlb_site.lib.logs import logging_config
+
+django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LLMLB = read_config(BASE_DIR)

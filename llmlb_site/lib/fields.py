@@ -9,7 +9,7 @@ from django.db import models
 from llmlb_site.lib.crypto import DecryptionError, decrypt_text, encrypt_text
 
 
-class EncryptedTextField(models.TextField):  # type: ignore[type-arg]  # the stub's generics do not exist at run time
+class EncryptedTextField(models.TextField[str, str]):
     """Text that is AES-256-GCM ciphertext in the database and plain text in Python.
 
     A value that this installation's key cannot open reads as the empty string: a node with a lost key can still

@@ -6,6 +6,7 @@ handling (django/channels#1249). Channels routes to it all the same: see `llmlb_
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import Final
@@ -53,6 +54,9 @@ class Gateway:
             await replies.refuse(exchange, refusal)
         except intake.ClientGone:
             self._hung_up(exchange)
+        except asyncio.CancelledError:  # the server is leaving and its patience is over
+            exchange.outcome = Outcome.BROKEN
+            raise
         except Exception:
             await self._failed(exchange)
         finally:

@@ -3,13 +3,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+ARGS ?=
 
-.PHONY: run test check format
+.PHONY: run demo test check format
 
-run: $(VENV)/.runtime
-	$(BIN)/python manage.py serve
+run: $(VENV)/.runtime  ## Start llmlb; options after ARGS=, e.g. make run ARGS="--port 8080"
+	@exec $(BIN)/python manage.py serve $(ARGS)
 
-check: $(VENV)/.dev
+demo: $(VENV)/.demo  ## Start llmlb with real nodes from PyPI and a little traffic
+	@exec $(BIN)/python scripts/demo.py
+
+test: check  ## Everything: checks, tests in both profiles, browser, real nodes
+	@exec $(BIN)/python -m scripts.run_tests
+
+check: $(VENV)/.dev  ## Format, lint, types, direction of imports, migrations
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/djade --target-version 5.2 --check templates
@@ -17,15 +24,26 @@ check: $(VENV)/.dev
 	$(BIN)/mypy .
 	$(BIN)/python -W error::DeprecationWarning manage.py makemigrations --check --dry-run
 
-format: $(VENV)/.dev
+format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 $(VENV)/.runtime: requirements.txt constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) -r requirements.txt
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "llmlb needs Python 3.11 or newer. Name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing llmlb's packages into $(VENV) (once, under a minute) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -r requirements.txt
+	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
-	$(PIP) -r requirements-dev.txt
-	touch $@
+	@echo "Installing what the tests need into $(VENV) ..."
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.demo: requirements-demo.txt $(VENV)/.runtime
+	@echo "Installing the demo's inference servers into $(VENV) (220 MB, once) ..."
+	@$(PIP) --no-deps -r requirements-demo.txt
+	@touch $@

@@ -16,5 +16,7 @@ os.environ["LLMLB_SECRET_KEY"] = "a key for tests only, the same in every proces
 if database_url := os.environ.get("LLMLB_TEST_RUN_DATABASE_URL"):
     os.environ["LLMLB_DATABASE_URL"] = database_url
 if redis_url := os.environ.get("LLMLB_TEST_RUN_REDIS_URL"):
-    os.environ["LLMLB_REDIS_URL"] = redis_url
+    # Each worker of pytest-xdist has a Redis database of its own, counted from the far end, where nobody's data is.
+    _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    os.environ["LLMLB_REDIS_URL"] = f"{redis_url.rstrip('/')}/{15 - _worker}"
 atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)

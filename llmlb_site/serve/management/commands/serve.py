@@ -7,7 +7,7 @@ import socket
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.checks import ERROR
@@ -18,6 +18,9 @@ from llmlb_site.serve.checks import deployment_problems
 from llmlb_site.serve.instance import AlreadyRunning, Instance, InstanceLock, data_lock_path, port_lock_path
 from llmlb_site.serve.lifecycle import Lifecycle
 from llmlb_site.serve.listener import CannotListen, base_url, bind
+
+if TYPE_CHECKING:
+    from llmlb_site.runtime import Runtime
 
 log = logging.getLogger("llmlb.serve")
 
@@ -94,16 +97,17 @@ class Command(BaseCommand):
         except DatabaseTooNew as error:
             raise CommandError(f"llmlb: {error}") from error
         admin = prepare_people()
-        if admin is not None and admin.password is not None:
+        if admin is not None and admin.generated_password is not None:
             self.stdout.write(
                 "\nFirst start. Sign in as the administrator; you will be asked for a password of your own.\n"
                 f"  Username  {admin.username}\n"
-                f"  Password  {admin.password}    (shown only this once)\n"
+                f"  Password  {admin.generated_password}    (shown only this once)\n"
             )
 
     def _serve(self, sockets: list[socket.socket], url: str, server: str) -> None:
-        from llmlb_site.asgi import application, runtime
+        from llmlb_site.asgi import application
 
+        runtime = application.runtime
         with contextlib.ExitStack() as beside:
             lifecycle = Lifecycle(
                 listening=lambda: self._say_where(url),
@@ -146,7 +150,7 @@ class Command(BaseCommand):
         log.info("listening", extra={"url": url, "version": __version__, "pid": os.getpid()})
 
 
-def _start_draining(runtime: Any) -> None:
+def _start_draining(runtime: Runtime) -> None:
     runtime.draining = True
     log.info("stopping: running requests may finish", extra={"drain_seconds": settings.LLMLB.drain_seconds})
 

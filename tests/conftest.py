@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.core.cache import cache
 from django.test import Client
 
 from access import services
@@ -23,11 +22,6 @@ MintKey = Callable[..., tuple[ApiKey, str]]
 def pytest_configure(config: pytest.Config) -> None:
     # Argon2 is slow on purpose; which hasher it is matters to one test, which says so itself.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture(autouse=True)
-def _empty_cache() -> None:
-    cache.clear()
 
 
 def make_person(username: str, role: Role) -> User:

@@ -1,6 +1,7 @@
 """Writing: one verb a function, each with its transaction, its line in the audit and its news to the others."""
 
 from access.services.first_start import FirstAdmin, ensure_bootstrap_key, ensure_first_admin
+from access.services.housekeeping import prune_credentials
 from access.services.keys import mint_api_key, note_used, note_used_now, revoke_api_key, update_api_key
 from access.services.people import (
     change_password,
@@ -24,6 +25,7 @@ __all__ = [
     "mint_api_key",
     "note_used",
     "note_used_now",
+    "prune_credentials",
     "reset_password",
     "revoke_api_key",
     "revoke_token",

@@ -1,0 +1,38 @@
+"""What can be done to nodes: one verb a function, keyword-only; transaction, audit and event inside.
+
+No function makes an HTTP call inside a transaction. All of them may block: call them from a thread, not from a loop.
+"""
+
+from nodes.services.exclusions import exclude_model_from_node, reinclude_model, take_back_exclusions
+from nodes.services.lifecycle import (
+    check_node_soon,
+    delete_node,
+    disable_node,
+    drain_node,
+    enable_node,
+    resume_node,
+    set_node_type,
+    update_node,
+)
+from nodes.services.registration import register_node, reregister_node
+from nodes.services.syncing import SyncReport, TestReport, sync_node, test_node
+
+__all__ = [
+    "SyncReport",
+    "TestReport",
+    "check_node_soon",
+    "delete_node",
+    "disable_node",
+    "drain_node",
+    "enable_node",
+    "exclude_model_from_node",
+    "register_node",
+    "reinclude_model",
+    "reregister_node",
+    "resume_node",
+    "set_node_type",
+    "sync_node",
+    "take_back_exclusions",
+    "test_node",
+    "update_node",
+]

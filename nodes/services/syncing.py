@@ -1,0 +1,77 @@
+"""Looking at a node because a person asked: test and sync. What is seen counts as a check."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.utils.translation import gettext_lazy as _
+
+from access import audit
+from access.audit import Actor
+from nodes.applying import ListChanges
+from nodes.checking import Check, check
+from nodes.client import Target
+from nodes.models import Node
+from nodes.queries import get_node
+from nodes.recording import record_check
+from nodes.refusals import NodeOffline, UnknownNode
+
+
+@dataclass(frozen=True, slots=True)
+class TestReport:
+    """How one test of a node went. `error` names no address; `latency_ms` is None where it did not answer."""
+
+    __test__ = False  # no test case, whatever its name begins with
+
+    success: bool
+    error: str
+    latency_ms: float | None
+    models: tuple[str, ...]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """The model list after a sync, and how it differs from the one before."""
+
+    models: tuple[str, ...]
+    changes: ListChanges
+
+
+def test_node(*, node_id: int) -> TestReport:
+    """Check a node now. What comes of it, good or bad, also changes its status. Raises: UnknownNode."""
+    node = get_node(node_id)
+    result = _check(node)
+    record_check(node_id, result)
+    listing = result.listing
+    return TestReport(
+        success=result.ok,
+        error=result.error,
+        latency_ms=round(listing.reply.latency_ms, 1) if listing else None,
+        models=tuple(model.id for model in listing.models) if listing else (),
+        version=node.version,
+    )
+
+
+def sync_node(*, node_id: int, actor: Actor) -> SyncReport:
+    """Read a node's model list now. A sync that fails keeps the list.
+
+    Raises:
+        UnknownNode; NodeOffline, with the reason.
+    """
+    node = get_node(node_id)
+    result = _check(node)
+    recorded = record_check(node_id, result)
+    if result.listing is None:
+        raise NodeOffline(_("The node was not synced: it %(reason)s.") % {"reason": result.error})
+    if recorded is None:
+        raise UnknownNode
+    audit.record("node.sync", actor=actor, target=node.name)
+    return SyncReport(tuple(model.id for model in result.listing.models), recorded.changes)
+
+
+def _check(node: Node) -> Check:
+    target = Target(node.base_url, node.api_key)
+    return asyncio.run(check(target, node_type=node.node_type, timeout=settings.LLMLB.probe_timeout))

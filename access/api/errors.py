@@ -11,7 +11,6 @@ from django.db import OperationalError
 from django.http import Http404, JsonResponse
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
-from rest_framework.views import set_rollback
 
 from access.refusals import Refusal
 
@@ -61,7 +60,6 @@ def json_error(status: int, code: str, message: str) -> JsonResponse:
 
 def handle(exception: Exception, context: Mapping[str, Any]) -> Response:
     """DRF's EXCEPTION_HANDLER: whatever happened, as an answer that tells the caller what to do and nothing inside."""
-    set_rollback()
     error = _as_api_error(exception)
     response = Response(body(error.code, error.message, error.fields), status=error.status_code)
     if error.status_code == 401:

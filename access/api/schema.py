@@ -1,18 +1,14 @@
-"""`GET /api/schema`: what the OpenAPI document says of every view beyond what its serializers say."""
+"""What the OpenAPI document says of every view beyond what its serializers say. DRF's views import this module."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import extend_schema
-from drf_spectacular.views import SpectacularJSONAPIView
-from rest_framework.request import Request
-from rest_framework.response import Response
 
-from access.api.rules import DeclaredRule, rule_for
+from access.api.rules import rule_for
 from access.permissions import Permission
-from access.rules import KNOWN, ApiRules, Everyone, KnownCaller, SignedInPerson
+from access.rules import Everyone, KnownCaller, SignedInPerson
 
 _ERROR_REFERENCE: Final = {"$ref": "#/components/schemas/Error"}
 _ERROR: Final[dict[str, Any]] = {
@@ -58,18 +54,6 @@ def add_errors(result: dict[str, Any], generator: Any, request: Any, public: boo
         for operation in operations.values():
             operation["responses"].update({"4XX": answer, "5XX": answer})
     return result
-
-
-class Schema(SpectacularJSONAPIView):
-    """The document itself tells nothing secret, but only who has a name here needs it."""
-
-    permission_classes = (DeclaredRule,)
-    rules: Final[ApiRules] = {"GET": KNOWN}
-
-    @extend_schema(exclude=True)
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        response: Response = super().get(request, *args, **kwargs)
-        return response
 
 
 def _who(rule: object) -> str:

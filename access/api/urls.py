@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from access.api import keys, schema, views
+from access.api import keys, views
 
 urlpatterns = [
     path("auth/login", views.Login.as_view(), name="api-login"),
@@ -16,5 +16,5 @@ urlpatterns = [
     path("api-keys/<int:pk>", keys.AnyKey.as_view(), name="api-key"),
     path("me/api-keys", keys.MyKeys.as_view(), name="api-my-keys"),
     path("me/api-keys/<int:pk>", keys.MyKey.as_view(), name="api-my-key"),
-    path("schema", schema.Schema.as_view(), name="api-schema"),
+    path("schema", views.Schema.as_view(), name="api-schema"),
 ]

@@ -1,4 +1,4 @@
-"""Sign-in and people. Keys are in `keys.py`, the OpenAPI document in `schema.py`."""
+"""Sign-in and people. And the OpenAPI document. Keys are in `keys.py`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib.auth import logout, update_session_auth_hash
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -16,9 +17,10 @@ from rest_framework.views import APIView
 from access import callers, services
 from access.api import serializers
 from access.api.errors import ApiError
+from access.api.rules import DeclaredRule
 from access.models import SignInToken, User
 from access.permissions import Permission, Role
-from access.rules import PUBLIC, SIGNED_IN, ApiRules
+from access.rules import KNOWN, PUBLIC, SIGNED_IN, ApiRules
 
 
 def read(serializer: type[Serializer[Any]], request: Request) -> dict[str, Any]:
@@ -144,6 +146,18 @@ class ResetPassword(APIView):
         _guard_administrators(request, user.role)
         password = services.reset_password(user, actor=callers.actor_of(request))
         return Response(_with_password(user, password))
+
+
+class Schema(SpectacularJSONAPIView):
+    """The document itself tells nothing secret, but only who has a name here needs it."""
+
+    permission_classes = (DeclaredRule,)
+    rules: Final[ApiRules] = {"GET": KNOWN}
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        response: Response = super().get(request, *args, **kwargs)
+        return response
 
 
 def _with_password(user: User, password: str) -> Any:

@@ -7,8 +7,8 @@ from access.services.people import (
     change_password,
     create_user,
     delete_user,
-    end_sign_ins,
     reset_password,
+    sign_out_everywhere,
     update_user,
 )
 from access.services.sign_in import authenticate_person, revoke_token, sign_in, sign_out
@@ -19,7 +19,6 @@ __all__ = [
     "change_password",
     "create_user",
     "delete_user",
-    "end_sign_ins",
     "ensure_bootstrap_key",
     "ensure_first_admin",
     "mint_api_key",
@@ -31,6 +30,7 @@ __all__ = [
     "revoke_token",
     "sign_in",
     "sign_out",
+    "sign_out_everywhere",
     "update_api_key",
     "update_user",
 ]

@@ -106,6 +106,13 @@ def delete_user(user: User, *, actor: Actor) -> None:
         publish("keys")
 
 
+def sign_out_everywhere(user: User, *, actor: Actor) -> None:
+    """End every session and token of someone who stays who they are."""
+    with transaction.atomic():
+        end_sign_ins(user)
+        record("user.sign_out_everywhere", actor=actor, target=user.username)
+
+
 def end_sign_ins(user: User) -> None:
     """End every session and every sign-in token of a person."""
     of_user = [

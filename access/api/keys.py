@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
@@ -87,7 +85,7 @@ class AnyKey(APIView):
 class MyKeys(AllKeys):
     """One's own keys."""
 
-    rules: Final[ApiRules] = {"GET": SIGNED_IN, "POST": SIGNED_IN}
+    rules = {"GET": SIGNED_IN, "POST": SIGNED_IN}
 
     def reachable(self, request: Request) -> QuerySet[ApiKey]:
         return queries.keys_of(callers.person_of(request))
@@ -96,7 +94,7 @@ class MyKeys(AllKeys):
 class MyKey(AnyKey):
     """One of one's own keys."""
 
-    rules: Final[ApiRules] = dict.fromkeys(("GET", "PUT", "PATCH", "DELETE"), SIGNED_IN)
+    rules = dict.fromkeys(("GET", "PUT", "PATCH", "DELETE"), SIGNED_IN)
 
     def reachable(self, request: Request) -> QuerySet[ApiKey]:
         return queries.keys_of(callers.person_of(request))

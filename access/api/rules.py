@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth.models import AnonymousUser
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from access import callers
 from access.api.errors import ApiError
+from access.models import User
 from access.permissions import Permission
 from access.rules import Everyone, MethodRule, SignedInPerson
 
@@ -50,7 +50,7 @@ def _not_served(request: Request, view: APIView) -> Exception:
 
 def _require_known(request: Request, view: APIView) -> None:
     user = request.user
-    if user is None or isinstance(user, AnonymousUser):
+    if not isinstance(user, User):
         raise ApiError(401, "authentication_required", "An API key, a token or a session is required.")
     must_change = user.must_change_password and not callers.is_key(request)
     if must_change and not getattr(view, "before_password_change", False):

@@ -43,7 +43,7 @@ class RuleSchema(AutoSchema):
         words = [re.sub(r"\{(.+)\}", r"by_\1", step) for step in steps]
         return "_".join([self.method.lower(), *words]).replace("-", "_")
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]  # drf-spectacular's form of it
         return f"{super().get_description()}\n\n{_who(rule_for(self.view, self.method))}".strip()
 
     def get_auth(self) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ class Me(APIView):
     @extend_schema(responses=serializers.Me)
     def get(self, request: Request) -> Response:
         """Who is signed in."""
-        return Response(serializers.Me(request.user).data)
+        return Response(serializers.Me(callers.person_of(request)).data)
 
 
 class ChangePassword(APIView):
@@ -156,7 +156,7 @@ class Schema(SpectacularJSONAPIView):
 
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        response: Response = super().get(request, *args, **kwargs)
+        response: Response = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
         return response
 
 

@@ -125,7 +125,9 @@ def end_sign_ins(user: User) -> None:
 
 
 def _revoke_tokens(user: User, keep: SignInToken | None) -> None:
-    tokens = SignInToken.objects.filter(user=user, revoked_at=None).exclude(pk=keep.pk if keep else None)
+    tokens = SignInToken.objects.filter(user=user, revoked_at=None)
+    if keep is not None:
+        tokens = tokens.exclude(pk=keep.pk)
     tokens.update(revoked_at=timezone.now())
 
 

@@ -20,7 +20,7 @@ class FleetAdminSite(admin.AdminSite):
     enable_nav_sidebar = True
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        from llmlb_site.dashboard.queries import fleet_summary
+        from llmlb_site.dashboard.fleet import fleet_summary
 
         return super().index(request, {"fleet": fleet_summary(), **(extra_context or {})})
 

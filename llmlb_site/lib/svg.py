@@ -15,15 +15,16 @@ SLOTS_DRAWN: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One column of a chart: what went well, and what did not, above it."""
+    """One column of a chart: what went well, above it what was the client's own doing, above that what failed."""
 
     label: str
     good: int
+    other: int
     bad: int
 
     @property
     def total(self) -> int:
-        return self.good + self.bad
+        return self.good + self.other + self.bad
 
 
 def sparkline(values: Sequence[float | None], *, title: str, tall: bool = False) -> SafeString:
@@ -124,14 +125,14 @@ def _area(run: Sequence[Point], height: float) -> str:
 
 
 def _column(column: Bar, left: float, pitch: float, peak: int) -> SafeString:
-    good, bad = column.good / peak * 100, column.bad / peak * 100
     x, width = f"{left + pitch * 0.12:.1f}", f"{pitch * 0.76:.1f}"
     if not column.total:
         return format_html('<rect class="bar-none" x="{}" y="98.5" width="{}" height="1.5"/>', x, width)
-    return format_html(
-        '<g><title>{}</title><rect class="bar-ok" x="{}" y="{}" width="{}" height="{}"/>'
-        '<rect class="bar-bad" x="{}" y="{}" width="{}" height="{}"/></g>',
-        column.label,
-        *(x, f"{100 - good:.1f}", width, f"{good:.1f}"),
-        *(x, f"{100 - good - bad:.1f}", width, f"{bad:.1f}"),
-    )
+    parts, top = [], 100.0
+    for name, number in (("ok", column.good), ("other", column.other), ("bad", column.bad)):
+        height = number / peak * 100
+        top -= height
+        if number:
+            parts.append((name, x, f"{top:.2f}", width, f"{height:.2f}"))
+    boxes = format_html_join("", '<rect class="bar-{}" x="{}" y="{}" width="{}" height="{}"/>', parts)
+    return format_html("<g><title>{}</title>{}</g>", column.label, boxes)

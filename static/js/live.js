@@ -1,12 +1,12 @@
 // Live pages. The server says *that* something of a topic changed; what it is now is fetched by whoever shows it:
 //   <div hx-get="…" hx-trigger="llmlb:nodes from:body, llmlb:tick from:body" hx-sync="this:queue last">
-// Events on <body>: `llmlb:nodes`, `llmlb:models`, `llmlb:keys`, `llmlb:history`, `llmlb:exclusions` (at most two a second
-// each, the last one never lost), and `llmlb:tick` every 5 s while the page is looked at. While the socket is down, every
+// Events on <body>: `llmlb:nodes`, `llmlb:models`, `llmlb:keys`, `llmlb:history`, `llmlb:exclusions` (at most one in half
+// a second each, history one a second; the last one is never lost), and `llmlb:tick` every 5 s while the page is looked at. While the socket is down, every
 // tick stands for every topic.
 "use strict";
 (() => {
   const TOPICS = ["nodes", "models", "keys", "history", "exclusions"];
-  const PAUSE = 500;
+  const pause = (topic) => (topic === "history" ? 1000 : 500);
   const TICK = 5000;
   const state = document.getElementById("live-state");
   const waiting = new Map();
@@ -21,7 +21,7 @@
     state.textContent = state.dataset[`${name}Text`];
   };
 
-  // At once, then at most every PAUSE; an event inside the pause is kept for its end.
+  // At once, then after that with a pause; an event inside it is kept for its end.
   const hint = (topic) => {
     if (document.hidden) return void missed.add(topic);
     if (waiting.has(topic)) return void waiting.set(topic, true);
@@ -31,7 +31,7 @@
       const again = waiting.get(topic);
       waiting.delete(topic);
       if (again) hint(topic);
-    }, PAUSE);
+    }, pause(topic));
   };
 
   const connect = () => {
@@ -49,8 +49,8 @@
       socket = null;
       failures += 1;
       show("polling");
-      const pause = Math.min(30000, 1000 * 2 ** Math.min(failures - 1, 5));
-      setTimeout(connect, pause * (0.8 + 0.4 * Math.random()));
+      const wait = Math.min(30000, 1000 * 2 ** Math.min(failures - 1, 5));
+      setTimeout(connect, wait * (0.8 + 0.4 * Math.random()));
     });
   };
 

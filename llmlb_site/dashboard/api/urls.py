@@ -1,0 +1,15 @@
+"""Figures of the whole server. No path ends in a slash."""
+
+from django.urls import path
+
+from llmlb_site.dashboard.api import views
+
+urlpatterns = [
+    path("version", views.Version.as_view(), name="api-version"),
+    path("status", views.Status.as_view(), name="api-status"),
+    path("queue/stats", views.QueueStats.as_view(), name="api-queue-stats"),
+    path("load-balancer/stats", views.BalancerStats.as_view(), name="api-balancer-stats"),
+    path("dashboard/stats", views.Stats.as_view(), name="api-dashboard-stats"),
+    path("dashboard/overview", views.Overview.as_view(), name="api-dashboard-overview"),
+    path("dashboard/request-history", views.RequestHistory.as_view(), name="api-dashboard-request-history"),
+]

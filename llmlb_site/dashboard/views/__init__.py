@@ -1,0 +1,1 @@
+"""The dashboard's pages. Each works by full reload; where htmx asks, the live part alone is answered."""

@@ -87,8 +87,7 @@ class RequestPayload(models.Model):
 
     record = models.OneToOneField(RequestRecord, on_delete=models.CASCADE, primary_key=True, related_name="payload")
     encrypted = models.BooleanField()
-    request = models.BinaryField()
-    response = models.BinaryField()
+    bodies = models.BinaryField(help_text=_("Request and response in one, because sealing costs as much as storing."))
     request_truncated = models.BooleanField(default=False)
     response_truncated = models.BooleanField(default=False)
 

@@ -20,45 +20,41 @@ class Payload(msgspec.Struct, frozen=True, array_like=True):
     """What is stored of one request's bodies: the columns of `RequestPayload`."""
 
     encrypted: bool
-    request: bytes
-    response: bytes
+    bodies: bytes
     request_truncated: bool
     response_truncated: bool
 
-    @property
-    def size(self) -> int:
-        return len(self.request) + len(self.response)
+
+class Bodies(msgspec.Struct, frozen=True, array_like=True):
+    """What the client sent and what it got."""
+
+    request: bytes
+    response: bytes
+
+
+_decoder: Final = msgspec.msgpack.Decoder(Bodies)
 
 
 def seal(entry: RequestEntry, mode: str) -> Payload | None:
     """The bodies of `entry` as they are stored under `LLMLB_HISTORY_PAYLOADS` = `mode`; None if there is nothing."""
     if mode == "none" or not (entry.request_body or entry.response_body):
         return None
-    encrypted = mode == "encrypted"
-    return Payload(
-        encrypted,
-        pack(entry.request_body, encrypted=encrypted),
-        pack(entry.response_body, encrypted=encrypted),
-        entry.request_truncated,
-        entry.response_truncated,
-    )
+    bodies = pack(Bodies(entry.request_body, entry.response_body), encrypted=mode == "encrypted")
+    return Payload(mode == "encrypted", bodies, entry.request_truncated, entry.response_truncated)
 
 
-def pack(body: bytes, *, encrypted: bool) -> bytes:
-    """A body as stored; an empty one stays empty."""
-    if not body:
-        return b""
-    packed = _DEFLATED + zlib.compress(body, 1) if len(body) >= _WORTH_DEFLATING else _PLAIN + body
+def pack(bodies: Bodies, *, encrypted: bool) -> bytes:
+    """Both bodies as they are stored."""
+    plain = msgspec.msgpack.encode(bodies)
+    packed = _DEFLATED + zlib.compress(plain, 1) if len(plain) >= _WORTH_DEFLATING else _PLAIN + plain
     return encrypt_bytes(packed, PURPOSE) if encrypted else packed
 
 
-def unpack(stored: bytes, *, encrypted: bool) -> bytes:
+def unpack(stored: bytes, *, encrypted: bool) -> Bodies:
     """The inverse of `pack`.
 
     Raises:
         DecryptionError: it was sealed with another secret key.
     """
-    if not stored:
-        return b""
-    packed = decrypt_bytes(bytes(stored), PURPOSE) if encrypted else bytes(stored)
-    return zlib.decompress(packed[1:]) if packed[:1] == _DEFLATED else packed[1:]
+    packed = decrypt_bytes(stored, PURPOSE) if encrypted else stored
+    return _decoder.decode(zlib.decompress(packed[1:]) if packed[:1] == _DEFLATED else packed[1:])

@@ -58,7 +58,7 @@ class Batch:
         self.place = place
         self.doubtful = doubtful  # it may be in the database already
         self.rows = len(frame.entries) if frame else 0
-        self.bytes = sum(payload.size for payload in frame.payloads if payload) if frame else 0
+        self.bytes = sum(len(payload.bodies) for payload in frame.payloads if payload) if frame else 0
 
     def load(self) -> Frame | None:
         """The frame; None if the journal does not hold it any more."""

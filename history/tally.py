@@ -35,10 +35,12 @@ class Total:
         self.node_name = entry.node_name or self.node_name
         self.api_key_name = entry.api_key_name or self.api_key_name
         self.requests += 1
-        self.failures += entry.outcome != _SUCCESS and entry.outcome != _NEITHER
+        if entry.outcome != _SUCCESS and entry.outcome != _NEITHER:
+            self.failures += 1
+        if entry.token_source == _ESTIMATED:
+            self.estimated_requests += 1
         self.prompt_tokens += entry.prompt_tokens or 0
         self.completion_tokens += entry.completion_tokens or 0
-        self.estimated_requests += entry.token_source == _ESTIMATED
         self.duration_ms += entry.duration_ms
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -33,7 +34,8 @@ def write(frame: Frame) -> None:
     """
     with transaction.atomic():
         ids = _reserve_ids(len(frame.entries))
-        _insert(RequestRecord, [_record_row(pk, entry) for pk, entry in zip(ids, frame.entries, strict=True)])
+        adapt = _moment_adapter()
+        _insert(RequestRecord, [_record_row(pk, entry, adapt) for pk, entry in zip(ids, frame.entries, strict=True)])
         _insert(RequestAttempt, _attempt_rows(ids, frame.entries), without_id=True)
         _insert(RequestPayload, _payload_rows(ids, frame.payloads))
         _add_totals(frame.entries)
@@ -74,12 +76,19 @@ def _columns(model: type[models.Model], *, without_id: bool = False) -> list[str
     return [field.column for field in model._meta.concrete_fields if not (without_id and field.primary_key)]
 
 
-def _record_row(pk: int, entry: RequestEntry) -> tuple[Any, ...]:
+def _moment_adapter() -> Callable[[datetime], Any]:
+    """How this database takes an aware moment. SQLite: as Django writes it, in a third of the time."""
+    if connection.vendor == "sqlite":
+        return lambda moment: str(moment.astimezone(UTC).replace(tzinfo=None))
+    return lambda moment: moment
+
+
+def _record_row(pk: int, entry: RequestEntry, adapt_moment: Callable[[datetime], Any]) -> tuple[Any, ...]:
     """In the order of the model's fields; clipped, because parts of it are whatever a client or a node said."""
     return (
         pk,
         entry.request_id[:64],
-        connection.ops.adapt_datetimefield_value(entry.started_at),
+        adapt_moment(entry.started_at),
         entry.kind[:32],
         entry.model[:300],
         entry.served_model[:300],
@@ -131,8 +140,7 @@ def _payload_rows(ids: Sequence[int], payloads: Iterable[Payload | None]) -> lis
         (
             pk,
             payload.encrypted,
-            payload.request,
-            payload.response,
+            payload.bodies,
             payload.request_truncated,
             payload.response_truncated,
         )

@@ -48,15 +48,21 @@ def derived_key(purpose: str) -> bytes:
     return hmac.new(settings.SECRET_KEY.encode(), b"llmlb:" + purpose.encode(), hashlib.sha256).digest()
 
 
+@lru_cache(maxsize=64)
+def _cipher(purpose: str) -> AESGCM:
+    """Made once: setting up the key costs as much as a kilobyte's encryption."""
+    return AESGCM(derived_key(purpose))
+
+
 def encrypt_bytes(plain: bytes, purpose: str) -> bytes:
     nonce = os.urandom(_NONCE_BYTES)
-    return nonce + AESGCM(derived_key(purpose)).encrypt(nonce, plain, None)
+    return nonce + _cipher(purpose).encrypt(nonce, plain, None)
 
 
 def decrypt_bytes(sealed: bytes, purpose: str) -> bytes:
     """Raises: DecryptionError."""
     try:
-        return AESGCM(derived_key(purpose)).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
+        return _cipher(purpose).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
     except (InvalidTag, ValueError) as error:
         raise DecryptionError("cannot be decrypted with this installation's secret key") from error
 

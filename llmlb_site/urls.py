@@ -13,3 +13,8 @@ urlpatterns = [
     path("history/", include("history.urls")),
     path("", include("llmlb_site.dashboard.urls")),
 ]
+
+handler400 = "llmlb_site.dashboard.errors.handler400"
+handler403 = "llmlb_site.dashboard.errors.handler403"
+handler404 = "llmlb_site.dashboard.errors.handler404"
+handler500 = "llmlb_site.dashboard.errors.handler500"

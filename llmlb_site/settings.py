@@ -137,7 +137,7 @@ if LLMLB.redis_url:
 else:
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    CELERY_BROKER_URL = "memory://"
+    CELERY_BROKER_URL = "memory://localhost/"  # the host means nothing, but without one kombu warns
     CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.05}
 
 # --- Celery: fixed ticks; what is due is a column on the row -------------------------------------------------------

@@ -23,7 +23,8 @@ def logging_config(level: str, style: str) -> dict[str, Any]:
             structlog.processors.JSONRenderer(),
         ]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(colors=False)]
+        # Plain: a traceback with local variables would write keys and prompts into the log.
+        else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     )
     return {
         "version": 1,

@@ -8,6 +8,7 @@ starts again what has died, and /readyz says so meanwhile.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -156,6 +157,7 @@ class EmbeddedCelery:
         Raises:
             RuntimeError: it does not within `ready_timeout` seconds.
         """
+        os.environ["CELERY_SKIP_CHECKS"] = "1"  # the server has just run Django's system checks
         worker, beat = self._supervised
         worker.start()
         if not self._worker.ready.wait(ready_timeout):

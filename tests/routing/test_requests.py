@@ -1,0 +1,56 @@
+"""One request through the gateway: what goes in, what comes out, what is written down."""
+
+from __future__ import annotations
+
+import json
+
+from tests.routing.conftest import Fleet, bearer
+
+
+async def test_it_works(fleet: Fleet) -> None:
+    node = await fleet.add("model-a")
+    response = await fleet.post()
+    assert response.status_code == 200
+    assert response.json()["model"] == "model-a"
+    assert response.headers["x-llmlb-node"] == "node-1"
+    assert response.headers["x-llmlb-attempts"] == "1"
+    assert len(node.inferences) == 1
+
+
+async def test_a_stream_ends_whole(fleet: Fleet) -> None:
+    await fleet.add("model-a")
+    events = await fleet.events()
+    assert events[-1] == "[DONE]"
+    assert all(json.loads(event)["choices"] for event in events[:-1]), "our own usage chunk must not be seen"
+
+
+async def test_usage_chunk_is_kept_for_who_asked(fleet: Fleet) -> None:
+    await fleet.add("model-a")
+    events = await fleet.events(stream_options={"include_usage": True})
+    assert json.loads(events[-2])["usage"]["completion_tokens"] > 0
+
+
+async def test_the_row_tells_everything(fleet: Fleet) -> None:
+    await fleet.add("model-a")
+    response = await fleet.post()
+    (entry,) = await fleet.settled()
+    usage = response.json()["usage"]
+    assert (entry.kind, entry.model, entry.node_name, entry.status) == ("chat", "model-a", "node-1", 200)
+    assert (entry.prompt_tokens, entry.completion_tokens) == (usage["prompt_tokens"], usage["completion_tokens"])
+    assert (entry.token_source, entry.outcome, len(entry.attempts)) == ("usage", "success", 1)
+    assert entry.api_key_name == "tests"
+    assert entry.client_ip == "127.0.0.1"
+    assert entry.response_body == response.content
+
+
+async def test_the_key_never_reaches_the_node(fleet: Fleet) -> None:
+    node = await fleet.add("model-a", api_key="the-node-key")
+    await fleet.client.post(
+        "/v1/chat/completions",
+        json={"model": "model-a", "messages": []},
+        headers={**bearer(fleet.key), "X-API-Key": fleet.key, "Cookie": "a=b"},
+    )
+    headers = node.inferences[0].headers
+    assert headers["authorization"] == "Bearer the-node-key"
+    assert fleet.key not in str(headers)
+    assert "cookie" not in headers

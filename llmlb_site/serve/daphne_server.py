@@ -30,6 +30,7 @@ log = logging.getLogger("llmlb.serve")
 ROOT_PATH_HEADER: Final = b"daphne-root-path"
 SLOWEST_READER_SECONDS: Final = 300.0
 CANCELLED_SECONDS: Final = 2.0
+SERVICE_RESTART: Final = 1012
 WEBSOCKET_LIMIT_BYTES: Final = 64 * 1024
 _TOO_LARGE_BODY: Final = json.dumps(
     {"error": {"message": "The request body is too large.", "type": "invalid_request_error", "param": None,
@@ -184,8 +185,8 @@ class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]
     async def _drain(self) -> None:
         """WebSockets are told at once; running requests get the drain time, and what is left is cancelled."""
         for protocol in list(self.connections):
-            if not isinstance(protocol, BoundedRequest) and hasattr(protocol, "serverClose"):
-                protocol.serverClose(code=1012)
+            if not isinstance(protocol, BoundedRequest) and protocol.state == protocol.STATE_OPEN:
+                protocol.sendCloseFrame(code=SERVICE_RESTART, isReply=False)  # sendClose would refuse this code
         deadline = time.monotonic() + self._lifecycle.drain_seconds
         await until(self._is_hurried, lambda: not self._running(), lambda: time.monotonic() >= deadline)
         left = self._running()

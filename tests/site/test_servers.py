@@ -1,0 +1,240 @@
+"""Both servers leave in the same way, and bound what a client may make them hold."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.support.product import ROOT, free_port, wait_until
+from tests.support.small_app import BODY_LIMIT_BYTES, LINES
+
+BOTH = pytest.mark.parametrize("server", ["uvicorn", "daphne"])
+
+
+class Running:
+    """A server with the small application."""
+
+    def __init__(self, server: str, drain_seconds: float) -> None:
+        self.port = free_port()
+        command = [sys.executable, "-W", "error::DeprecationWarning", "-m", "tests.support.small_app"]
+        self.process = subprocess.Popen(
+            [*command, server, str(self.port), str(drain_seconds)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        wait_until(lambda: "listening" in self.lines, seconds=20, what="the server listens")
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        with httpx.Client(trust_env=False, timeout=20) as client:
+            return client.get(f"http://127.0.0.1:{self.port}{path}", **options)
+
+    def end(self) -> int:
+        code = self.process.wait(20)
+        self._reader.join(5)
+        return code
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout:
+            self.lines.extend(line.strip() for line in iter(self.process.stdout.readline, ""))
+
+
+Serve = Callable[..., Running]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    started: list[Running] = []
+
+    def start(server: str, *, drain_seconds: float = 10) -> Running:
+        started.append(Running(server, drain_seconds))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.end()
+
+
+class Stream(threading.Thread):
+    """A client that reads a stream to its end."""
+
+    def __init__(self, server: Running) -> None:
+        super().__init__(daemon=True)
+        self.server = server
+        self.text = ""
+        self.error: httpx.HTTPError | None = None
+        self.start()
+        wait_until(lambda: self.text, seconds=5, what="the stream has begun")
+
+    def run(self) -> None:
+        try:
+            with httpx.stream("GET", f"http://127.0.0.1:{self.server.port}/stream", trust_env=False) as response:
+                for part in response.iter_text():
+                    self.text += part
+        except httpx.HTTPError as error:
+            self.error = error
+
+
+@BOTH
+def test_a_running_stream_finishes_after_sigterm(serve: Serve, server: str) -> None:
+    running = serve(server)
+    stream = Stream(running)
+    running.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: running.get("/readyz").status_code == 503, seconds=0.5, what="not ready, and says so")
+    wait_until(lambda: not accepts(running.port), seconds=5, what="the listener is closed")
+    assert stream.is_alive()
+    stream.join(10)
+    assert stream.error is None
+    assert stream.text.count("line") == LINES
+    assert "end" in stream.text
+    assert running.end() == 0
+    stopped = "lifespan shutdown" if server == "uvicorn" else "stopped"
+    assert running.lines.index("worker stopped") < running.lines.index(stopped) < running.lines.index("gone")
+
+
+@BOTH
+def test_what_runs_longer_than_the_drain_time_is_cut(serve: Serve, server: str) -> None:
+    running = serve(server, drain_seconds=0.2)
+    stream = Stream(running)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.end() == 0
+    stream.join(5)
+    assert "end" not in stream.text
+    assert "stream cut" in running.lines
+
+
+@BOTH
+def test_ctrl_c_twice_ends_it_at_once(serve: Serve, server: str) -> None:
+    running = serve(server, drain_seconds=30)
+    stream = Stream(running)
+    began = time.monotonic()
+    running.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == 0
+    assert time.monotonic() - began < 1.5, "the stream alone would have taken 2 s"
+    stream.join(5)
+    assert "end" not in stream.text
+
+
+@BOTH
+def test_an_idle_server_stops_quickly(serve: Serve, server: str) -> None:
+    running = serve(server)
+    with httpx.Client(trust_env=False) as client:  # holds an idle connection
+        assert client.get(f"http://127.0.0.1:{running.port}/readyz").status_code == 200
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGINT)
+        assert running.end() == 0
+    assert time.monotonic() - began < 3
+
+
+@BOTH
+async def test_a_websocket_is_told_that_the_service_restarts(serve: Serve, server: str) -> None:
+    running = await asyncio.to_thread(serve, server)
+    async with connect(f"ws://127.0.0.1:{running.port}/", proxy=None) as socket_:
+        running.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(socket_.recv(), 5)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    assert await asyncio.to_thread(running.end) == 0
+
+
+@BOTH
+def test_responses_while_draining_close_their_connection(serve: Serve, server: str) -> None:
+    running = serve(server)
+    with httpx.Client(trust_env=False) as client:
+        url = f"http://127.0.0.1:{running.port}/readyz"
+        assert "close" not in client.get(url).headers.get("connection", "")
+        running.process.send_signal(signal.SIGTERM)
+        while (answer := client.get(url)).status_code == 200:
+            time.sleep(0.02)
+        assert answer.headers["connection"].lower() == "close"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_daphne_refuses_a_body_over_the_limit(serve: Serve, chunked: bool) -> None:
+    running = serve("daphne")
+    body = b"x" * (BODY_LIMIT_BYTES + 1)
+    framing = (
+        b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(body)
+        if chunked
+        else b"content-length: %d\r\n\r\n" % len(body)
+    )
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+        client.sendall(b"POST /stream HTTP/1.1\r\nhost: x\r\n" + framing + body[: BODY_LIMIT_BYTES // 2])
+        if chunked:
+            client.sendall(body[BODY_LIMIT_BYTES // 2 :])
+        answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"code": "body_too_large"' in answer
+
+
+def test_daphne_ignores_a_root_path_that_a_client_sends(serve: Serve) -> None:
+    running = serve("daphne")
+    assert running.get("/root", headers={"Daphne-Root-Path": "/evil"}).text == ""
+
+
+@BOTH
+def test_a_reader_who_does_not_read_stops_the_writer(serve: Serve, server: str) -> None:
+    running = serve(server)
+    with socket.create_connection(("127.0.0.1", running.port)) as reader:
+        reader.sendall(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert reader.recv(1024)
+        time.sleep(0.5)
+        sent = int(running.get("/sent").text)
+        time.sleep(0.3)
+        assert int(running.get("/sent").text) == sent < 32 * 1024 * 1024
+
+
+def test_a_head_without_an_end_is_refused(serve: Serve) -> None:
+    running = serve("uvicorn")
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx-long: ")
+        answer = b""
+        for _ in range(40):
+            try:
+                client.sendall(b"y" * 4096)
+                time.sleep(0.005)
+            except OSError:
+                break
+        answer = client.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+def test_large_bodies_and_pipelined_requests_are_not_taken_for_heads(serve: Serve) -> None:
+    running = serve("uvicorn")
+    body = b"x" * 300_000
+    request = b"POST /sent HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+        for _ in range(3):
+            client.sendall(request + b"GET /readyz HTTP/1.1\r\nhost")
+            time.sleep(0.05)
+            client.sendall(b": x\r\n\r\n")
+            time.sleep(0.1)
+        answers = client.recv(65536)
+    assert answers.count(b"HTTP/1.1 200 OK") == 6
+    assert b" 431 " not in answers
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

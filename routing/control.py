@@ -32,15 +32,17 @@ Job = Callable[[], None]
 
 
 class Control:
-    """Owns the thread. `on_table` and `on_principals` are called in it, with what was read."""
+    """Owns the thread. `on_table` and `on_principals` get what was read, through `deliver`: on the event loop."""
 
     def __init__(
         self,
         on_table: Callable[[RoutingTable], None],
         on_principals: Callable[[dict[str, Principal]], None],
+        deliver: Callable[[Job], None],
     ) -> None:
         self._on_table = on_table
         self._on_principals = on_principals
+        self._deliver = deliver
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="llmlb-control", daemon=True)
         self._seen = snapshot.Revisions(-1, -1)
@@ -48,7 +50,14 @@ class Control:
         self._lock = threading.Lock()
         self._next_look: Future[None] | None = None
         self._unsubscribe: list[Callable[[], None]] = []
-        self.stale = False
+        # How many changes were announced, and how many of them the event loop's tables contain.
+        self._announced = 0
+        self._contained = 0
+
+    @property
+    def stale(self) -> bool:
+        """Something was changed in this process since the tables that the event loop has were read."""
+        return self._contained != self._announced
 
     def start(self) -> None:
         """Begin, and wait for the first tables: a request is never answered from an empty one."""
@@ -83,6 +92,11 @@ class Control:
             return
         except Exception as error:
             log.debug("the configuration could not be read: %s", type(error).__name__)
+
+    def reread(self) -> None:
+        """Read the table even if nothing has changed in the database: something has here."""
+        self._read_at = 0.0
+        self.look()
 
     def do(self, job: Job, *, what: str) -> None:
         """Run `job` in the thread, again and again until the database takes it."""
@@ -122,15 +136,20 @@ class Control:
             health.report("configuration", ok=True)
 
     def _look(self) -> None:
-        self.stale = False  # first: what changes while we read makes it stale again
+        announced = self._announced  # before reading: what changes meanwhile is for the next look
         now = snapshot.read_revisions()
         if now.keys != self._seen.keys:
-            self._on_principals(snapshot.read_principals())
-        old = time.monotonic() - self._read_at > REFRESH_SECONDS
-        if now.fleet != self._seen.fleet or old:
-            self._on_table(snapshot.read_table())
+            principals = snapshot.read_principals()
+            self._deliver(lambda: self._on_principals(principals))
+        if now.fleet != self._seen.fleet or time.monotonic() - self._read_at > REFRESH_SECONDS:
             self._read_at = time.monotonic()
+            table = snapshot.read_table()
+            self._deliver(lambda: self._on_table(table))
         self._seen = now
+        self._deliver(lambda: self._contains(announced))
+
+    def _contains(self, announced: int) -> None:
+        self._contained = announced
 
     def _persist(self, job: Job, what: str) -> None:
         try:
@@ -144,5 +163,6 @@ class Control:
     def _on_event(self, topic: str, payload: events.Payload) -> None:
         """In the publisher's thread, after its commit: from now on requests wait for the new table."""
         if threading.current_thread() is not self._thread:
-            self.stale = True
+            with self._lock:
+                self._announced += 1
         self.look()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from history.recorder import Recorder
 from llmlb_site.lib.config import Config
@@ -35,7 +35,7 @@ class Engine:
         self.recorder = recorder or Recorder()
         self.metrics = Metrics()
         self.draining = False
-        self.control = Control(self._got_table, self._got_principals)
+        self.control = Control(self._install, self._install_principals, self._on_loop)
         self._targets: dict[int, Target] = {}
         self._pending: dict[Pair, str] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,7 +79,7 @@ class Engine:
         for pair in pairs:
             self._pending.pop(pair, None)
         self.control.do(lambda: services.take_back_exclusions(pairs=pairs, reason=reason), what="a re-inclusion")
-        self.control.look()
+        self.control.reread()
 
     def check_node(self, node_id: int) -> None:
         self.control.do(lambda: services.check_node_soon(node_id=node_id), what="a check")
@@ -94,14 +94,8 @@ class Engine:
         )
         self._on_loop(lambda: self._pending.pop(pair, None))
 
-    def _got_table(self, table: RoutingTable) -> None:
-        self._on_loop(lambda: self._install(table))
-
-    def _got_principals(self, principals: dict[str, Principal]) -> None:
-        def install() -> None:
-            self.principals = principals
-
-        self._on_loop(install)
+    def _install_principals(self, principals: dict[str, Principal]) -> None:
+        self.principals = principals
 
     def _install(self, table: RoutingTable) -> None:
         self._targets = {
@@ -112,9 +106,9 @@ class Engine:
         }
         self.state.install(table.without(self._pending) if self._pending else table)
 
-    def _on_loop(self, call: object) -> None:
+    def _on_loop(self, call: Callable[[], object]) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(call)  # type: ignore[arg-type]
+            self._loop.call_soon_threadsafe(call)
 
 
 def _same_target(before: RoutingTable, after: RoutingTable, node_id: int) -> bool:

@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 
 from access.audit import SYSTEM
-from access.models import User
+from access.models import ApiKey, User
 from access.permissions import Permission, Role
 from access.services import create_user, mint_api_key
 from history.entries import RequestEntry
@@ -105,11 +105,21 @@ class Fleet:
                 await asyncio.sleep(0.005)
         return self.recorder.entries
 
+    def shorten_timeouts(self, seconds: float) -> None:
+        """Less patience with silent nodes than any setting allows, for tests that wait for its end."""
+        table = self.engine.table
+        nodes = {id: replace(node, timeout=seconds) for id, node in table.nodes.items()}
+        holders = {name: tuple(nodes[node.id] for node in found) for name, found in table.holders.items()}
+        self.engine.state.install(replace(table, nodes=nodes, holders=holders))
+
     async def excluded(self) -> set[str]:
         def read() -> set[str]:
             return set(NodeModel.objects.exclude(excluded_at=None).values_list("node__name", flat=True))
 
         return await sync_to_async(read)()
+
+
+MakeFleet = Callable[..., Awaitable[Fleet]]
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -129,7 +139,7 @@ async def eventually(check: Callable[[], Any], timeout: float = 5.0) -> None:
 
 
 @pytest.fixture
-async def make_fleet(transactional_db: None) -> AsyncIterator[Callable[..., Awaitable[Fleet]]]:
+async def make_fleet(transactional_db: None) -> AsyncIterator[MakeFleet]:
     """`await make_fleet(queue_max=1, …)`: a gateway with these settings; everything is stopped at the end."""
     running: list[tuple[uvicorn.Server, asyncio.Task[None], Fleet]] = []
 
@@ -151,22 +161,27 @@ async def make_fleet(transactional_db: None) -> AsyncIterator[Callable[..., Awai
 
 
 @pytest.fixture
-async def fleet(make_fleet: Callable[..., Awaitable[Fleet]]) -> Fleet:
+async def fleet(make_fleet: MakeFleet) -> Fleet:
     """A gateway with default settings and no node yet."""
     return await make_fleet()
 
 
+def _hana() -> User:
+    return create_user(username="hana", role=Role.ADMINISTRATOR, password="a long walk along the river", actor=SYSTEM)[
+        0
+    ]
+
+
 async def _start(config: dict[str, Any]) -> tuple[Fleet, uvicorn.Server, asyncio.Task[None]]:
-    owner = await sync_to_async(create_user)(
-        username="hana", role=Role.ADMINISTRATOR, password="a long walk along the river", actor=SYSTEM
-    )
-    owner = owner[0]
+    owner = await User.objects.filter(username="hana").afirst() or await sync_to_async(_hana)()
     recorder = ListRecorder()
     engine = Engine(replace(settings.LLMLB, **config), recorder=recorder)  # type: ignore[arg-type]
     await engine.start()
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     server = uvicorn.Server(
-        uvicorn.Config(Gateway(engine), lifespan="off", log_level="warning", http="httptools", ws="none")  # type: ignore[arg-type]
+        uvicorn.Config(
+            Gateway(engine), lifespan="off", log_level="warning", http="httptools", ws="none", proxy_headers=False
+        )  # type: ignore[arg-type]
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -176,5 +191,7 @@ async def _start(config: dict[str, Any]) -> tuple[Fleet, uvicorn.Server, asyncio
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     client = httpx.AsyncClient(base_url=url, timeout=30, limits=limits, trust_env=False)
     fleet = Fleet(url=url, key="", engine=engine, client=client, recorder=recorder, owner=owner)
-    fleet.key = await fleet.mint("tests")
+    fleet.key = await fleet.mint(
+        f"tests {engine.config.port}{id(engine)}" if await ApiKey.objects.filter(name="tests").aexists() else "tests"
+    )
     return fleet, server, task

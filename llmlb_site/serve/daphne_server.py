@@ -7,7 +7,6 @@ the application produces, whatever the client reads. It also lets a client choos
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 import socket
@@ -24,6 +23,8 @@ from zope.interface import implementer
 
 from llmlb_site.serve.lifecycle import Lifecycle, until
 from llmlb_site.serve.listener import BACKLOG
+from routing.core.errors import body_too_large
+from routing.protocols.base import error_body
 
 log = logging.getLogger("llmlb.serve")
 
@@ -32,14 +33,6 @@ SLOWEST_READER_SECONDS: Final = 300.0
 CANCELLED_SECONDS: Final = 2.0
 SERVICE_RESTART: Final = 1012
 WEBSOCKET_LIMIT_BYTES: Final = 64 * 1024
-_TOO_LARGE_BODY: Final = json.dumps(
-    {"error": {"message": "The request body is too large.", "type": "invalid_request_error", "param": None,
-               "code": "body_too_large"}}
-).encode()  # fmt: skip
-_TOO_LARGE: Final = (
-    b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%b" % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY)
-)
 
 
 @implementer(IPushProducer)
@@ -99,8 +92,19 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
 
     def _refuse(self) -> None:
         self._refused = True
-        self.channel.transport.write(_TOO_LARGE)
+        self.channel.transport.write(_too_large(self.server.max_body_bytes))
         self.channel.loseConnection()
+
+
+def _too_large(limit: int) -> bytes:
+    """The gateway's own refusal, written by hand: Twisted has no response yet while a body arrives."""
+    refusal = body_too_large(limit)
+    body = error_body(refusal)
+    head = (
+        f"HTTP/1.1 {refusal.status} Content Too Large\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 class BoundedFactory(HTTPFactory):  # type: ignore[misc]

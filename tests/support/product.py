@@ -148,6 +148,11 @@ class Product:
             self.process.send_signal(signal.SIGTERM)
         return self.wait()
 
+    def end(self) -> None:
+        """Make certain that nothing runs, however the test ended."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
     def kill(self) -> int:
         self.process.kill()
         return self.wait()

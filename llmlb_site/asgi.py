@@ -33,12 +33,12 @@ class Root:
 
     def __init__(self) -> None:
         self.runtime = Runtime()
+        # Channels takes ASGI applications where Django's own router takes views.
         gateway: Any = Gateway(self.runtime.engine)
+        django: Any = django_application
         self._router = ProtocolTypeRouter(
             {
-                "http": URLRouter(
-                    [re_path(r"^(v1/|(livez|readyz|metrics)$)", gateway), re_path("", django_application)]
-                ),
+                "http": URLRouter([re_path(r"^(v1/|(livez|readyz|metrics)$)", gateway), re_path("", django)]),
                 "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
             }
         )

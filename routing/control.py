@@ -28,7 +28,7 @@ COMPARE_SECONDS: Final = 1.0
 REFRESH_SECONDS: Final = 15.0
 RETRY_SECONDS: Final = 1.0
 
-Job = Callable[[], None]
+Job = Callable[[], object]
 
 
 class Control:

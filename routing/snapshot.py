@@ -100,7 +100,7 @@ class _Fleet:
         self.models[row.model_id] = ModelInfo(
             owned_by=(before.owned_by if before else "") or row.owned_by,
             # What every holder can take: the smallest is the safe promise.
-            context_length=min(filter(None, (before and before.context_length, row.context_length)), default=None),
+            context_length=_smaller(before.context_length if before else None, row.context_length),
             created=min(created, before.created) if before else created,
         )
 
@@ -110,3 +110,7 @@ class _Fleet:
             model: frozenset(self._stated.get(model) or catalogue.get(model) or capabilities_of(model))
             for model in self.models.keys() | catalogue.keys()
         }
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    return min(one, other) if one and other else one or other

@@ -81,10 +81,12 @@ class _Reader:
         return self._get(name, "") or None
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
-        return self._number(name, default, low, high, int)
+        value: int = self._number(name, default, low, high, int)
+        return value
 
     def seconds(self, name: str, default: float, low: float, high: float) -> float:
-        return self._number(name, default, low, high, float)
+        value: float = self._number(name, default, low, high, float)
+        return value
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self._get(name, default).lower()

@@ -21,7 +21,7 @@ Payload = Mapping[str, Any]
 Subscriber = Callable[[str, Payload], None]
 
 # Topics that processes read their configuration from. `history` only tells the dashboard that there is more to see.
-COUNTED: Final[frozenset[str]] = frozenset({"nodes", "models", "keys", "exclusions"})
+COUNTED: Final[frozenset[Topic]] = frozenset({"nodes", "models", "keys", "exclusions"})
 
 _subscribers: dict[str, list[Subscriber]] = defaultdict(list)
 _relay: Subscriber | None = None

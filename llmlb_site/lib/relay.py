@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from typing import Final
+from typing import Any, Final
 
 import redis
 
@@ -52,7 +52,8 @@ class RedisRelay:
                 time.sleep(1)
 
     def _receive(self) -> None:
-        with self._client.pubsub(ignore_subscribe_messages=True) as channel:
+        pubsub: Any = self._client.pubsub  # untyped in redis-py
+        with pubsub(ignore_subscribe_messages=True) as channel:
             channel.subscribe(CHANNEL)
             while not self._stopping.is_set():
                 message = channel.get_message(timeout=1.0)

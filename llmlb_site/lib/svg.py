@@ -64,7 +64,7 @@ def bars(columns: Sequence[Bar], *, title: str, description: str) -> SafeString:
 
 
 def nice_ceiling(highest: int) -> int:
-    """The smallest of 4, 10, 20, 50, 100 … that is not below `highest`: what the top of a scale says."""
+    """The smallest of 4, 10, 20, 50, 100 … (all even) that is not below `highest`: what the top of a scale says."""
     if highest <= 4:
         return 4
     power = 10

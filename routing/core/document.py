@@ -51,7 +51,7 @@ def occurrences(document: bytes, name: str) -> list[Member]:
 
 def replace_member(document: bytes, name: str, value: bytes) -> bytes:
     """The document with the value of each member of that name replaced by `value` (JSON)."""
-    pieces = []
+    pieces: list[bytes] = []
     done = 0
     for member in occurrences(document, name):
         pieces += (document[done : member.start], value)

@@ -267,7 +267,7 @@ def _refusal_for(fault: NodeFault, attempts: int) -> Refusal:
 
 def _node_headers(exchange: Exchange) -> Headers:
     given = exchange.headers
-    headers = [(name, given[name]) for name in _TO_NODE if name in given]
+    headers: Headers = [(name, given[name]) for name in _TO_NODE if name in given]
     headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
     return headers
 

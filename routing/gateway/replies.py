@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
@@ -97,6 +97,5 @@ def header_text(text: str) -> bytes:
     return quote(text, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~").encode("ascii")
 
 
-def _encoded(headers: dict[str, str] | Iterable[tuple[str, str]]) -> HeaderList:
-    pairs = headers.items() if isinstance(headers, dict) else headers
-    return [(name.lower().encode("ascii"), header_text(value)) for name, value in pairs]
+def _encoded(headers: Mapping[str, str]) -> HeaderList:
+    return [(name.lower().encode("ascii"), header_text(value)) for name, value in headers.items()]

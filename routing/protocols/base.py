@@ -63,8 +63,8 @@ class Range:
 
     def check(self, name: str, value: Any) -> None:
         """Raises: Refusal (400) that names the parameter, the value and the range."""
-        kinds: tuple[type, ...] = (int,) if self.integer else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds):
+        is_number = isinstance(value, int) or (isinstance(value, float) and not self.integer)
+        if isinstance(value, bool) or not is_number:
             raise parameter_invalid(name, f"'{name}' must be {'an integer' if self.integer else 'a number'}.")
         if not self.low <= value <= self.high:
             raise parameter_invalid(name, f"'{name}' is {value}, but must be {self.describe()}.")

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -40,9 +41,7 @@ class ListRecorder:
         self.entries.append(entry)
 
     def health(self) -> Any:
-        from history.store import Health
-
-        return Health(0, 0, 0, 0, 0, None, "")
+        return SimpleNamespace(backlog=0, rows_dropped=0, failing_since=None)
 
 
 @dataclass
@@ -54,8 +53,8 @@ class Fleet:
     engine: Engine
     client: httpx.AsyncClient
     recorder: ListRecorder
+    owner: User
     nodes: list[FakeNode] = field(default_factory=list)
-    owner: User | None = None
 
     async def add(self, *models: str, **values: Any) -> FakeNode:
         """Start a fake node and put it into the database as an online node that has these models."""
@@ -181,7 +180,7 @@ async def _start(config: dict[str, Any]) -> tuple[Fleet, uvicorn.Server, asyncio
     server = uvicorn.Server(
         uvicorn.Config(
             Gateway(engine), lifespan="off", log_level="warning", http="httptools", ws="none", proxy_headers=False
-        )  # type: ignore[arg-type]
+        )
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listener]))

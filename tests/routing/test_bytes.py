@@ -123,9 +123,9 @@ def test_done_alone_does_not_make_a_stream_whole() -> None:
     reader = ChunkStream(hide_usage=True)
     assert reader.take(chunk(choices=[{"delta": {"content": '"finish_reason": "stop"'}, "finish_reason": None}]))
     assert reader.take(b"data: [DONE]\n\n") == b""
-    assert not reader.whole
+    assert [reader.whole] == [False]
     reader.take(chunk(choices=[{"delta": {}, "finish_reason": "stop"}]))
-    assert reader.whole
+    assert [reader.whole] == [True]
     assert reader.end() == b"data: [DONE]\n\n"
 
 

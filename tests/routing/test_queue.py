@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +16,14 @@ A, B, C = 1, 2, 3
 def enter(queue: FairQueue[str], served: list[int], *keys: int, model: str = "m") -> list[Waiting[str]]:
     places = []
     for key in keys:
-        waiting: Waiting[str] = Waiting(key, model, lambda grant, key=key: served.append(key))
+        waiting: Waiting[str] = Waiting(key, model, partial(_note, served, key))
         queue.push(waiting)
         places.append(waiting)
     return places
+
+
+def _note(served: list[int], key: int, grant: str) -> None:
+    served.append(key)
 
 
 def serve_one(queue: FairQueue[str]) -> None:

@@ -12,13 +12,20 @@ from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from llmlb_site.lib import svg
 
 register = template.Library()
 NOTHING: Final = "–"
 _SIZES: Final = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
-_AGES: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+# As JavaScript's Intl.RelativeTimeFormat says it in its narrow style: app.js goes on counting in the same words.
+_AGES: Final = (
+    (86400, gettext_noop("%(number)sd ago")),
+    (3600, gettext_noop("%(number)sh ago")),
+    (60, gettext_noop("%(number)sm ago")),
+    (1, gettext_noop("%(number)ss ago")),
+)
 
 
 @register.filter
@@ -80,12 +87,12 @@ def ago(moment: datetime | None) -> SafeString | str:
     if moment is None:
         return NOTHING
     seconds = max(0, int((timezone.now() - moment).total_seconds()))
-    unit, name = next(((unit, name) for unit, name in _AGES if seconds >= unit), (1, "s"))
+    unit, text = next(((unit, text) for unit, text in _AGES if seconds >= unit), _AGES[-1])
     return format_html(
         '<time datetime="{}" title="{}" data-ago>{}</time>',
         moment.isoformat(),
         date_format(timezone.localtime(moment), "Y-m-d H:i:s T"),
-        _("%(age)s ago") % {"age": f"{seconds // unit} {name}"},
+        _(text) % {"number": seconds // unit},
     )
 
 

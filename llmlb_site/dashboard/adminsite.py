@@ -20,9 +20,11 @@ class FleetAdminSite(admin.AdminSite):
     enable_nav_sidebar = True
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        from llmlb_site.dashboard.fleet import fleet_summary
+        # The admin site is made before the apps' models are loaded.
+        from llmlb_site.dashboard import fleet, traffic
 
-        return super().index(request, {"fleet": fleet_summary(), **(extra_context or {})})
+        state = {"fleet": fleet.fleet_summary(), "traffic": traffic.last_hour()}
+        return super().index(request, {**state, **(extra_context or {})})
 
 
 class FleetAdminConfig(AdminConfig):

@@ -13,7 +13,7 @@ from routing import live
 
 ROUTABLE: Final = Q(status=NodeStatus.ONLINE, enabled=True, draining=False)
 TILES: Final = 48
-TAGS: Final = 4
+TAGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)

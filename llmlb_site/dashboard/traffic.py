@@ -74,6 +74,18 @@ class Traffic:
         return nice_ceiling(max((minute.total for minute in self.minutes), default=0))
 
     @property
+    def half_scale(self) -> int:
+        return self.scale // 2
+
+    @property
+    def health(self) -> str:
+        """`warn` below 99 %, `bad` below 90 %, for the colour of the card."""
+        rate = self.success_rate
+        if rate is None or rate >= 0.99:
+            return ""
+        return "warn" if rate >= 0.9 else "bad"
+
+    @property
     def bars(self) -> list[Bar]:
         return [Bar(_label(minute), minute.good, minute.other, minute.failed) for minute in self.minutes]
 

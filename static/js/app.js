@@ -90,8 +90,20 @@
   setInterval(ages, 1000);
   document.addEventListener("htmx:load", ages);
 
-  // --- htmx: a session that has ended leads to sign-in; an answer with a form's errors is shown like any other
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.xhr.status === 422) event.detail.shouldSwap = true;
+  // --- htmx: an answer that says what is shown already changes nothing, so that focus and scrolling stay; opened
+  //     <details> stay open; a form's errors (422) are shown like any other answer
+  const shown = new Map();
+  const opened = new Set();
+  const bare = (html) => html.replace(/(name="csrfmiddlewaretoken" value=")[^"]*/g, "$1").replace(/(data-ago>)[^<]*/g, "$1");
+  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    if (detail.xhr.status === 422) detail.shouldSwap = true;
+    const text = bare(detail.xhr.responseText);
+    if (detail.target.id && shown.get(detail.target.id) === text) detail.shouldSwap = false;
+    else shown.set(detail.target.id, text);
+    opened.clear();
+    each("details[id][open]", (details) => opened.add(details.id), detail.target);
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    opened.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
   });
 })();

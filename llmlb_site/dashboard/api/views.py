@@ -1,4 +1,4 @@
-"""`/api/dashboard/…`, `/api/queue/stats`, `/api/load-balancer/stats`, `/api/status`, `/api/version`: figures, read-only.
+"""Figures, read-only: `/api/dashboard/…`, `/api/{queue,load-balancer}/stats`, `/api/status`, `/api/version`.
 
 In flight and waiting are of the server process that answers.
 """
@@ -42,7 +42,7 @@ class Status(APIView):
     @extend_schema(responses=serializers.StatusAnswer)
     def get(self, request: Request) -> Response:
         """Whether the parts of this server work."""
-        failing = sorted(health.failing())
+        failing = [part.name for part in health.failing()]
         answer = {
             "status": "degraded" if failing else "ok",
             "version": __version__,

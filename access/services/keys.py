@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -99,9 +100,10 @@ def revoke_api_key(key: ApiKey, *, actor: Actor) -> bool:
 
 def note_used(public_ids: Iterable[str], at: datetime | None = None) -> None:
     """These keys were used. For callers that collect: once a minute is often enough."""
-    ids = list(public_ids)
+    ids, moment = list(public_ids), at or timezone.now()
+    earlier = Q(last_used_at=None) | Q(last_used_at__lt=moment)
     for start in range(0, len(ids), 500):
-        ApiKey.objects.filter(public_id__in=ids[start : start + 500]).update(last_used_at=at or timezone.now())
+        ApiKey.objects.filter(earlier, public_id__in=ids[start : start + 500]).update(last_used_at=moment)
 
 
 def note_used_now(key: ApiKey) -> None:

@@ -69,11 +69,11 @@ def test_what_is_not_there(hanas: Client) -> None:
 
 
 def test_an_error_is_english_whatever_the_browser_prefers(hanas: Client) -> None:
-    japanese = {"HTTP_ACCEPT_LANGUAGE": "ja"}
+    japanese = {"accept-language": "ja"}
 
-    answer = hanas.post("/api/users", {}, content_type="application/json", **japanese)
+    answer = hanas.post("/api/users", {}, content_type="application/json", headers=japanese)
     assert error(answer)["fields"]["username"] == ["This field is required."]
-    answer = hanas.post("/api/users", {"username": "x"}, content_type="application/json", **japanese)
+    answer = hanas.post("/api/users", {"username": "x"}, content_type="application/json", headers=japanese)
     assert error(answer)["message"].isascii()
 
 

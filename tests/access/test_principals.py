@@ -25,7 +25,7 @@ def test_a_row_has_all_that_a_check_needs(ken: User, mint_key: MintKey) -> None:
     assert parts is not None
     assert (row.key_id, row.public_id, row.name, row.owner_id) == (key.pk, parts[0], "ci", ken.pk)
     assert row.digest == keys.digest(parts[1])
-    assert (row.permissions, row.allowed_models, row.expires_at) == ({Permission.INFERENCE}, ("a",), end)
+    assert (row.permissions, row.allowed_models, row.expires_at) == (frozenset({Permission.INFERENCE}), ("a",), end)
     assert (row.owner_active, row.revoked, row.enabled) == (True, False, True)
 
 
@@ -39,7 +39,7 @@ def test_revoked_ones_are_left_out_and_a_permission_that_is_gone_counts_for_noth
 
     (row,) = live_principals()
 
-    assert (row.key_id, row.permissions) == (old.pk, {Permission.INFERENCE})
+    assert (row.key_id, row.permissions) == (old.pk, frozenset({Permission.INFERENCE}))
 
 
 def test_it_is_one_query(ken: User, mint_key: MintKey, django_assert_num_queries: Any) -> None:

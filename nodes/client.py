@@ -121,7 +121,7 @@ async def _read(response: httpx.Response) -> bytes:
 
 
 def _connect_text(error: httpx.ConnectError) -> str:
-    cause = error.__cause__ or error
+    cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
             return "its TLS certificate or protocol is not accepted"

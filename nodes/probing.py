@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from nodes.background import background
 from nodes.client import CallFailed, Reply, Target, call
+from nodes.exclusions import lift_exclusions
 from nodes.models import NodeModel, NodeStatus
-from nodes.services.exclusions import lift_exclusions
 
 log = logging.getLogger("llmlb.nodes")
 

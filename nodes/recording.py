@@ -15,8 +15,8 @@ from llmlb_site.lib.events import publish
 from nodes.applying import FACT_FIELDS, NO_MODELS, TYPE_FIELDS, ListChanges, apply_facts, apply_type, replace_models
 from nodes.checking import Check
 from nodes.detect import Detection
+from nodes.exclusions import lift_exclusions
 from nodes.models import Node, NodeModel, NodeStatus, PollResult, TypeSource
-from nodes.services.exclusions import lift_exclusions
 
 log = logging.getLogger("llmlb.nodes")
 

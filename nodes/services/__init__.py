@@ -3,7 +3,7 @@
 No function makes an HTTP call inside a transaction. All of them may block: call them from a thread, not from a loop.
 """
 
-from nodes.services.exclusions import exclude_model_from_node, reinclude_model, take_back_exclusions
+from nodes.exclusions import exclude_model_from_node, reinclude_model, take_back_exclusions
 from nodes.services.lifecycle import (
     check_node_soon,
     delete_node,

@@ -19,12 +19,12 @@ from nodes.addresses import AddressRefused, BadBaseUrl, check_resolved, normalis
 from nodes.applying import apply_facts, apply_type, replace_models
 from nodes.checking import Look, look_at
 from nodes.client import CallFailed, Target
+from nodes.exclusions import lift_exclusions
 from nodes.fields import check_fields, clean_name
 from nodes.listing import NotAModelList
 from nodes.models import Node, NodeModel, NodeStatus, TypeSource
 from nodes.queries import get_node
 from nodes.refusals import ModelListUnavailable, NodeUnreachable, NoExecutableModels
-from nodes.services.exclusions import lift_exclusions
 
 log = logging.getLogger("llmlb.nodes")
 

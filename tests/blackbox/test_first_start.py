@@ -74,7 +74,7 @@ def test_static_files_of_dashboard_and_admin_are_served(product: MakeProduct) ->
     import re
 
     with product() as running:
-        for page in ("/login/", "/admin/login/"):
+        for page in ("/login", "/admin/login"):
             answer = running.get(page, headers={}, follow_redirects=True)
             assert answer.status_code == 200, page
             sheets = re.findall(r'(?:href|src)="(/static/[^"]+\.(?:css|js|svg))"', answer.text)

@@ -25,7 +25,7 @@ def assert_serves(product: Product, fake: MakeNode) -> None:
         assert client.post(**{**chat(product), "headers": {}}).status_code == 401
         large = {"model": "model-a", "messages": [{"role": "user", "content": "x" * 150_000}]}
         assert client.post(**{**chat(product), "json": large}).status_code == 413
-        assert client.get(f"{product.url}/login/", follow_redirects=True).status_code == 200
+        assert client.get(f"{product.url}/login", follow_redirects=True).status_code == 200
     assert len(first.inferences) == 1
     assert len(second.inferences) == 1
 

@@ -89,6 +89,11 @@ class ReadOnlyAdmin(ServiceAdmin):
         return False
 
 
+def changed(form: Any) -> dict[str, Any]:
+    """The values of a form that are not what they were."""
+    return {name: form.cleaned_data[name] for name in form.changed_data}
+
+
 @admin.register(User)
 class UserAdmin(ServiceAdmin):
     list_display = ("username", "role", "is_active", "must_change_password", "last_login", "date_joined")
@@ -107,7 +112,7 @@ class UserAdmin(ServiceAdmin):
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         values, actor = form.cleaned_data, actor_of(request)
         if change:
-            services.update_user(User.objects.get(pk=obj.pk), actor=actor, **values)
+            services.update_user(User.objects.get(pk=obj.pk), actor=actor, **changed(form))
             return
         user, secret = services.create_user(actor=actor, **values)
         obj.pk = user.pk
@@ -229,7 +234,7 @@ class ApiKeyAdmin(ServiceAdmin):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         values, actor = form.cleaned_data, actor_of(request)
         if change:
-            services.update_api_key(ApiKey.objects.get(pk=obj.pk), actor=actor, **values)
+            services.update_api_key(ApiKey.objects.get(pk=obj.pk), actor=actor, **changed(form))
             return
         key, secret = services.mint_api_key(actor=actor, **values)
         obj.pk, obj.public_id = key.pk, key.public_id

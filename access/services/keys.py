@@ -67,6 +67,8 @@ def update_api_key(key: ApiKey, *, actor: Actor, within: frozenset[Permission] |
     Raises:
         Invalid, Conflict: as when minting; Conflict too for a key that is revoked.
     """
+    if not changes:
+        return key
     if key.revoked_at is not None:
         raise Conflict(_("This key is revoked. Mint a new one."), code="key_revoked")
     if within is not None and not key.effective_permissions <= within:

@@ -15,6 +15,7 @@ from access.audit import Actor, record
 from access.models import SignInToken, User
 from access.permissions import Role
 from access.refusals import Conflict, Invalid, LastAdministrator
+from access.services.sign_in import confirm_password
 from llmlb_site.lib.crypto import random_base62
 from llmlb_site.lib.events import publish
 
@@ -55,10 +56,12 @@ def update_user(
         if before.granted - user.granted:
             _keep_an_administrator(before, remains=user.is_active and user.as_role is Role.ADMINISTRATOR)
             end_sign_ins(user)
-        changed = {field: getattr(user, field) for field in ("username", "role", "is_active")}
-        _save(user, [field for field in changed if getattr(before, field) != changed[field]])
-        record("user.update", actor=actor, target=before.username, details=changed)
-        publish("keys")
+        fields = ("username", "role", "is_active")
+        changed = {field: getattr(user, field) for field in fields if getattr(before, field) != getattr(user, field)}
+        if changed:
+            _save(user, [*changed])
+            record("user.update", actor=actor, target=before.username, details=changed)
+            publish("keys")
     return user
 
 
@@ -77,9 +80,9 @@ def change_password(user: User, *, current: str, new: str, actor: Actor, keep_to
 
     Raises:
         Invalid: the current password is wrong, or the new one is too weak or the same.
+        TooMany: the current password was wrong too often of late.
     """
-    if not user.check_password(current):
-        raise Invalid(_("The current password is not right."), field="current_password")
+    confirm_password(user, current, ip=actor.ip or "")
     if new == current:
         raise Invalid(_("The new password is the old one."), field="new_password")
     try:

@@ -12,11 +12,12 @@ from django.contrib.auth import authenticate
 from django.core.cache import cache
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from access import keys
 from access.audit import Actor, record
 from access.models import SignInToken, User
-from access.refusals import SignInFailed, TooMany
+from access.refusals import Invalid, SignInFailed, TooMany
 
 # Failures in a window, for one name from one address, and for one address with any names.
 WINDOW_SECONDS: Final = 60
@@ -39,6 +40,20 @@ def authenticate_person(*, username: str, password: str, ip: str) -> User:
     for bucket in buckets:
         _give_back(bucket)
     return user
+
+
+def confirm_password(user: User, password: str, *, ip: str) -> None:
+    """That it is really them, and not someone at their open browser. Counts with the attempts to sign in.
+
+    Raises:
+        TooMany: too many failures of late; the password is not even looked at.
+        Invalid: not the password.
+    """
+    buckets = _take(user.username, ip)
+    if not user.check_password(password):
+        raise Invalid(_("The current password is not right."), field="current_password")
+    for bucket in buckets:
+        _give_back(bucket)
 
 
 def sign_in(*, username: str, password: str, ip: str) -> tuple[SignInToken, str]:

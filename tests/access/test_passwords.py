@@ -43,6 +43,14 @@ def test_a_change_needs_the_current_password(yui: User, signed_in: Callable[[Use
     assert yui.check_password(NEW)
 
 
+def test_guessing_the_current_one_is_stopped(yui: User, signed_in: Callable[[User], Client]) -> None:
+    browser = signed_in(yui)
+    for _ in range(10):
+        assert change(browser, "a guess").status_code == 400
+
+    assert change(browser).status_code == 429
+
+
 @pytest.mark.parametrize("new", ["short", "password123", "", PASSWORD])
 def test_a_weak_or_old_one_is_refused(yui: User, signed_in: Callable[[User], Client], new: str) -> None:
     answer = change(signed_in(yui), new=new)

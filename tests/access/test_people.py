@@ -164,6 +164,20 @@ def test_a_nobody_does_not_manage_users(ken: User, yui: User, signed_in: Callabl
         assert answer.json()["error"]["message"] == "Missing required permission: users.manage"
 
 
+def test_djangos_own_command_makes_an_administrator(db: None) -> None:
+    user = User.objects.create_superuser("rescue", None, "three green umbrellas")
+
+    assert user.role == "administrator"
+
+
+def test_a_change_that_changes_nothing_is_no_news(hanas: Client, ken: User) -> None:
+    before = AuditEvent.objects.count()
+
+    assert put(hanas, ken, username="ken", role="operator").status_code == 200
+    assert put(hanas, ken).status_code == 200
+    assert AuditEvent.objects.count() == before
+
+
 def test_who_did_it_is_kept(hanas: Client, hana: User, ken: User, mint_key: MintKey) -> None:
     put(hanas, ken, role="viewer")
     _, text = mint_key(hana)

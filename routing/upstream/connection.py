@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final
+from typing import Final, cast
 
 import httptools
 
@@ -33,6 +33,7 @@ class Connection(asyncio.Protocol):
         "_head_bytes",
         "_head_done",
         "_informational",
+        "_keep_alive",
         "_loop",
         "_parser",
         "_paused",
@@ -68,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._fresh_bytes = 0
         self._informational = False
         self._until_close = False
+        self._keep_alive = False
         self._paused = False
         self._error: NodeFault | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -118,7 +120,7 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """The answer came to its end and the node keeps the connection."""
-        return self._complete and not self.lost and not self._until_close and self._parser.should_keep_alive()
+        return self._keep_alive and not self.lost
 
     def rest(self) -> None:
         """Between two requests: no time-out, and whatever comes now is not asked for."""
@@ -134,8 +136,7 @@ class Connection(asyncio.Protocol):
     # --- called by the event loop ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
         if self._complete or self.requests == 0:
@@ -202,6 +203,7 @@ class Connection(asyncio.Protocol):
             self.headers = []
             self._informational = False
             return
+        self._keep_alive = self._parser.should_keep_alive()  # afterwards the parser has forgotten
         self._finish()
 
     # --- inside ---------------------------------------------------------------------------------------------------

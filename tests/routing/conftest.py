@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+import uvloop
 from asgiref.sync import sync_to_async
 from django.conf import settings
 
@@ -24,6 +25,11 @@ from nodes.fake_node import FakeNode
 from nodes.models import Node, NodeModel, NodeStatus
 from routing.engine import Engine
 from routing.gateway.consumer import Gateway
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:
+    """The event loop that the product runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 class ListRecorder:

@@ -17,6 +17,9 @@ from tests.routing.support import chat_body
 
 PATH = "/v1/chat/completions"
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Listen = Callable[[Serve], Awaitable[str]]
+
 
 @pytest.fixture
 async def client() -> AsyncIterator[PooledClient]:
@@ -55,6 +58,13 @@ async def test_connections_are_kept_and_used_again(client: PooledClient, node: F
     for _ in range(5):
         assert b"choices" in await read_all(await send(client, node.url))
     assert len(node.connections) == 1
+
+
+async def test_keep_alive_needs_no_header_in_http_1_1(client: PooledClient, listen: Listen) -> None:
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    url = await listen(saying(good, good, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthird"))
+    answers = [await read_all(await send(client, url)) for _ in range(3)]
+    assert answers == [b"hi", b"hi", b"third"]
 
 
 async def test_a_connection_that_the_node_closed_meanwhile_is_no_fault(client: PooledClient, node: FakeNode) -> None:
@@ -122,9 +132,6 @@ async def test_cancelling_is_felt_by_the_node(client: PooledClient, node: FakeNo
     await until(lambda: node.seen[0].aborted)
 
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
 @pytest.fixture
 async def listen() -> AsyncIterator[Callable[[Serve], Awaitable[str]]]:
     """`await listen(serve)` is the URL of a server that treats each connection so; all is closed at the end."""
@@ -161,9 +168,6 @@ def saying(*answers: bytes, then_close: bool = True) -> Serve:
             writer.close()
 
     return serve
-
-
-Listen = Callable[[Serve], Awaitable[str]]
 
 
 @pytest.mark.parametrize(

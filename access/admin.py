@@ -177,10 +177,10 @@ class StateFilter(admin.SimpleListFilter):
 
 class KeyForm(forms.ModelForm[ApiKey]):
     permissions = forms.MultipleChoiceField(
-        label=_("permissions"), choices=Permission.choices, widget=forms.CheckboxSelectMultiple
+        label=_("Permissions"), choices=Permission.choices, widget=forms.CheckboxSelectMultiple
     )
     allowed_models = forms.CharField(
-        label=_("allowed models"),
+        label=_("Allowed models"),
         required=False,
         help_text=_("One model id a line; empty means all."),
         widget=forms.Textarea(attrs={"rows": 4}),
@@ -258,7 +258,7 @@ class ApiKeyAdmin(ServiceAdmin):
 
     @admin.display(description=_("permissions"))
     def listed(self, key: ApiKey) -> str:
-        return ", ".join(key.permissions)
+        return str(_("all")) if key.has_every_permission else ", ".join(key.permissions)
 
 
 @admin.register(SignInToken)

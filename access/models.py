@@ -125,6 +125,10 @@ class ApiKey(Credential):
         return effective_permissions(self.permissions, self.owner)
 
     @property
+    def has_every_permission(self) -> bool:
+        return set(Permission.values) <= set(self.permissions)
+
+    @property
     def state(self) -> str:
         if self.revoked_at is not None:
             return "revoked"

@@ -1,4 +1,4 @@
-"""The catalogue in Django's admin. Writing goes through the services, so that it is audited and told to the gateway."""
+"""The catalogue in Django's admin: checked as the services check it, audited, and told to the gateway."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from access.audit import Actor, record
 from access.models import User
 from llmlb_site.lib.events import publish
+from models_catalog.forms import CatalogModelForm, ModelAliasForm
 from models_catalog.models import CatalogModel, ModelAlias
 
 
@@ -40,6 +41,7 @@ class AuditedAdmin(admin.ModelAdmin[Model]):
 @admin.register(CatalogModel)
 class CatalogModelAdmin(AuditedAdmin):
     verb = "model"
+    form = CatalogModelForm
     list_display = ["model_id", "description", "capabilities", "registered_at"]
     search_fields = ["model_id", "description"]
     list_filter = ["registered_at"]
@@ -48,6 +50,7 @@ class CatalogModelAdmin(AuditedAdmin):
 @admin.register(ModelAlias)
 class ModelAliasAdmin(AuditedAdmin):
     verb = "alias"
+    form = ModelAliasForm
     list_display = ["alias", "model_id", "created_at"]
     search_fields = ["alias", "model_id"]
     list_filter = ["created_at"]

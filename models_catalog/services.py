@@ -35,10 +35,7 @@ def register_model(
     if unknown := sorted(set(capabilities) - ALL):
         raise Invalid(_("There is no such capability: %s.") % ", ".join(unknown), field="capabilities")
     with transaction.atomic():
-        if CatalogModel.objects.filter(model_id=wanted).exists():
-            raise Conflict(_("This model is registered already."), field="model_id")
-        if ModelAlias.objects.filter(alias=wanted).exists():
-            raise Conflict(_("This is an alias of another model."), field="model_id")
+        check_model_id(wanted)
         registered = CatalogModel.objects.create(
             model_id=wanted, description=description.strip(), capabilities=sorted(set(capabilities))
         )
@@ -70,7 +67,7 @@ def add_alias(*, alias: str, model_id: str, actor: Actor) -> ModelAlias:
     """
     name, target = _model_id(alias, "alias"), _model_id(model_id, "model_id")
     with transaction.atomic():
-        _check_alias(name, target)
+        check_alias(name, target)
         made = ModelAlias.objects.create(alias=name, model_id=target)
         record("alias.add", actor=actor, target=name, details={"model": target})
         publish("models", {"model": target})
@@ -98,14 +95,24 @@ def _model_id(text: str, field: str) -> str:
     return name
 
 
-def _check_alias(name: str, target: str) -> None:
+def check_model_id(name: str, *, changed: int | None = None) -> None:
+    """Raises: Conflict, if it may not be registered. `changed` is the id of the entry that is about to change."""
+    if CatalogModel.objects.filter(model_id=name).exclude(pk=changed).exists():
+        raise Conflict(_("This model is registered already."), field="model_id")
+    if ModelAlias.objects.filter(alias=name).exists():
+        raise Conflict(_("This is an alias of another model."), field="model_id")
+
+
+def check_alias(name: str, target: str, *, changed: int | None = None) -> None:
+    """Raises: Invalid, Conflict, if `name` may not mean `target`. `changed` is the id of the entry to be changed."""
+    others = ModelAlias.objects.exclude(pk=changed)
     if name == target:
         raise Invalid(_("An alias is another name than the model's own."), field="alias")
-    if ModelAlias.objects.filter(alias=target).exists():
+    if others.filter(alias=target).exists():
         raise Invalid(_("This is an alias itself; point to the model."), field="model_id")
-    if ModelAlias.objects.filter(alias=name).exists():
+    if others.filter(alias=name).exists():
         raise Conflict(_("This alias exists already."), field="alias")
     if NodeModel.objects.filter(model_id=name).exists() or CatalogModel.objects.filter(model_id=name).exists():
         raise Conflict(_("A model of this name exists: an alias would hide it."), field="alias")
-    if ModelAlias.objects.filter(model_id=name).exists():
+    if others.filter(model_id=name).exists():
         raise Conflict(_("Other aliases point to this name."), field="alias")

@@ -73,7 +73,8 @@ def _clean(value: Any) -> Any:
 
 
 def _columns(model: type[models.Model], *, without_id: bool = False) -> list[str]:
-    return [field.column for field in model._meta.concrete_fields if not (without_id and field.primary_key)]
+    fields = model._meta.concrete_fields
+    return [field.attname for field in fields if not (without_id and field.primary_key)]
 
 
 def _moment_adapter() -> Callable[[datetime], Any]:

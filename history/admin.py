@@ -1,0 +1,81 @@
+"""The history in Django's admin: to be looked at, never changed. It must stand a million rows: nothing is counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
+
+from history.models import RequestAttempt, RequestRecord, TokenTotal
+
+
+class ReadOnly:
+    """What the history's admin classes share: no way to write."""
+
+    def has_add_permission(self, *args: Any) -> bool:
+        return False
+
+    def has_change_permission(self, *args: Any) -> bool:
+        return False
+
+    def has_delete_permission(self, *args: Any) -> bool:
+        return False
+
+
+class EstimatingPaginator(Paginator[Any]):
+    """Tells the number of unfiltered rows from the ids' range: retention deletes only at its lower end."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]  # the admin paginates a queryset
+        if rows.query.where:
+            return rows.count()
+        last = rows.model._default_manager.order_by("-pk").values_list("pk", flat=True).first()
+        first = rows.model._default_manager.order_by("pk").values_list("pk", flat=True).first()
+        return last - first + 1 if last is not None and first is not None else 0
+
+
+class AttemptInline(ReadOnly, admin.TabularInline[RequestAttempt, RequestRecord]):
+    model = RequestAttempt
+    extra = 0
+    fields = ("number", "node_name", "selection_reason", "status", "error", "excluded", "duration_ms")
+
+
+class HistoryAdmin(ReadOnly, admin.ModelAdmin[Model]):
+    show_facets = admin.ShowFacets.NEVER
+    show_full_result_count = False
+    list_max_show_all = 0
+    list_per_page = 50
+    actions = None
+    paginator = EstimatingPaginator
+
+
+@admin.register(RequestRecord)
+class RequestRecordAdmin(HistoryAdmin):
+    list_display = (
+        "started_at", "model", "node_name", "api_key_name", "kind", "outcome", "status", "attempt_count",
+        "milliseconds", "total_tokens",
+    )  # fmt: skip
+    list_filter = ("outcome", "status")
+    search_fields = ("=request_id", "=model")
+    search_help_text = _("A request id or a model's name, exactly. The history page finds more.")
+    ordering = ("-id",)
+    inlines = (AttemptInline,)
+
+    @admin.display(description=_("duration"))
+    def milliseconds(self, record: RequestRecord) -> str:
+        return f"{record.duration_ms:.0f} ms"
+
+
+@admin.register(TokenTotal)
+class TokenTotalAdmin(HistoryAdmin):
+    list_display = (
+        "day", "model", "node_name", "api_key_name", "requests", "failures", "prompt_tokens", "completion_tokens",
+    )  # fmt: skip
+    search_fields = ("model", "node_name", "api_key_name")
+    date_hierarchy = "day"
+    ordering = ("-day", "-id")

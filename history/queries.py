@@ -1,0 +1,180 @@
+"""Reading the history: pages of requests, one request, totals of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, Final
+
+from django.db.models import F, QuerySet, Sum
+from django.db.models.functions import TruncMonth
+from django.utils import timezone
+
+from history.filters import Filters
+from history.models import RequestRecord, TokenTotal
+
+PAGE_SIZES: Final = (10, 25, 50, 100)
+DEFAULT_PAGE_SIZE: Final = 50
+EXPORT_CHUNK: Final = 1000
+# Up to so many matches are looked up at once: their number and every page of them cost one query.
+_MATCHES_AT_ONCE: Final = 10_000
+# A table of up to so many rows is counted to the last match; a larger one would take seconds.
+_COUNTED_TO_THE_END: Final = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the requests that fit, newest first. `is_exact` False: there are more than `total`."""
+
+    records: list[RequestRecord]
+    total: int
+    is_exact: bool
+    number: int
+    per_page: int
+
+    @property
+    def total_pages(self) -> int:
+        return -(-self.total // self.per_page)
+
+    @property
+    def has_previous(self) -> bool:
+        return self.number > 1 and self.total > 0
+
+    @property
+    def has_next(self) -> bool:
+        return self.number < self.total_pages
+
+    @property
+    def previous_number(self) -> int:
+        return self.number - 1
+
+    @property
+    def next_number(self) -> int:
+        return self.number + 1
+
+    @property
+    def label(self) -> str:
+        """`X / Y`, or `- / -` where there is nothing (SPEC-026b2cde)."""
+        if not self.total:
+            return "- / -"
+        return f"{self.number} / {self.total_pages}{'' if self.is_exact else '+'}"
+
+
+def page_size(text: str | int | None) -> int:
+    """One of `PAGE_SIZES`; anything else is the default."""
+    try:
+        size = int(text or DEFAULT_PAGE_SIZE)
+    except ValueError:
+        return DEFAULT_PAGE_SIZE
+    return size if size in PAGE_SIZES else DEFAULT_PAGE_SIZE
+
+
+def find_page(filters: Filters, *, number: int = 1, per_page: int = DEFAULT_PAGE_SIZE) -> Page:
+    """Page `number` (from 1; beyond the last means the last) of what fits `filters`."""
+    found = _AllRecords() if filters.is_empty else _Matches(filters.records())
+    pages = -(-found.total // per_page)
+    number = max(1, min(number, pages))
+    records = found.slice((number - 1) * per_page, per_page)
+    return Page(records, found.total, found.is_exact, number, per_page)
+
+
+class _AllRecords:
+    """Every request there is."""
+
+    def __init__(self) -> None:
+        self._last = _end("-id")
+        span = self._last - _end("id") + 1 if self._last else 0
+        self._is_small = span <= _COUNTED_TO_THE_END
+        self.is_exact = True  # retention removes the oldest, so a large table's ids have no gaps worth counting
+        self.total = RequestRecord.objects.count() if self._is_small else span
+
+    def slice(self, offset: int, limit: int) -> list[RequestRecord]:
+        newest_first = RequestRecord.objects.order_by("-id")
+        if self._is_small:
+            return list(newest_first[offset : offset + limit])
+        return list(newest_first.filter(id__lte=self._last - offset)[:limit])
+
+
+class _Matches:
+    """The requests of a filter: the newest ids at once, the rest only where somebody pages so far."""
+
+    def __init__(self, records: QuerySet[RequestRecord]) -> None:
+        self._records = records
+        self._ids = list(records.values_list("id", flat=True)[: _MATCHES_AT_ONCE + 1])
+        complete = len(self._ids) <= _MATCHES_AT_ONCE
+        self.is_exact = complete or _end("-id") - _end("id") < _COUNTED_TO_THE_END
+        self.total = len(self._ids) if complete or not self.is_exact else records.count()
+
+    def slice(self, offset: int, limit: int) -> list[RequestRecord]:
+        if offset + limit > len(self._ids) < self.total:
+            return list(self._records[offset : offset + limit])
+        return list(RequestRecord.objects.filter(pk__in=self._ids[offset : offset + limit]).order_by("-id"))
+
+
+def _end(order: str) -> int:
+    return RequestRecord.objects.order_by(order).values_list("id", flat=True).first() or 0
+
+
+def chunks(filters: Filters, size: int = EXPORT_CHUNK) -> Iterator[list[RequestRecord]]:
+    """All that fits, newest first, `size` at a time: each step as cheap at the end as at the start."""
+    records = filters.records()
+    chunk = list(records[:size])
+    while chunk:
+        yield chunk
+        chunk = list(records.filter(id__lt=chunk[-1].pk)[:size])
+
+
+def get_record(pk: int) -> RequestRecord | None:
+    """One request with its attempts and bodies."""
+    return RequestRecord.objects.select_related("payload").prefetch_related("attempts").filter(pk=pk).first()
+
+
+# --- token totals -------------------------------------------------------------------------------------------------
+
+_SUMS: Final = {
+    "total_input_tokens": Sum("prompt_tokens", default=0),
+    "total_output_tokens": Sum("completion_tokens", default=0),
+    "total_tokens": Sum(F("prompt_tokens") + F("completion_tokens"), default=0),
+    "request_count": Sum("requests", default=0),
+    "failure_count": Sum("failures", default=0),
+    "estimated_count": Sum("estimated_requests", default=0),
+}
+Totals = dict[str, Any]
+
+
+def totals(**only: Any) -> Totals:
+    """Requests and tokens since the beginning. `only` are columns of `TokenTotal` and the values they must have."""
+    return TokenTotal.objects.filter(**only).aggregate(**_SUMS)
+
+
+def daily_totals(days: int, **only: Any) -> list[Totals]:
+    """The same for each of the last `days` days (UTC), today last; a quiet day is a row of zeros."""
+    today = timezone.now().date()
+    first = today - timedelta(days=days - 1)
+    by_day = _by(TokenTotal.objects.filter(day__gte=first, **only), "day")
+    dates = (first + timedelta(days=number) for number in range(days))
+    return [{"date": day.isoformat(), **by_day.get(day, _nothing())} for day in dates]
+
+
+def monthly_totals(months: int, **only: Any) -> list[Totals]:
+    """The same for each of the last `months` months, this one last."""
+    starts = list(_month_starts(timezone.now().date(), months))
+    rows = TokenTotal.objects.filter(day__gte=starts[0], **only)
+    by_month = _by(rows.annotate(month=TruncMonth("day")), "month")
+    return [{"month": f"{start:%Y-%m}", **by_month.get(start, _nothing())} for start in starts]
+
+
+def _by(rows: QuerySet[TokenTotal], name: str) -> dict[date, Totals]:
+    sums: Iterable[Totals] = rows.order_by().values(name).annotate(**_SUMS)
+    return {row[name]: {key: value for key, value in row.items() if key != name} for row in sums}
+
+
+def _month_starts(today: date, months: int) -> Iterator[date]:
+    last = today.year * 12 + today.month - 1
+    for number in range(last - months + 1, last + 1):
+        yield date(number // 12, number % 12 + 1, 1)
+
+
+def _nothing() -> Totals:
+    return dict.fromkeys(_SUMS, 0)

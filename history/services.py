@@ -1,0 +1,84 @@
+"""Writing, apart from the recorder: retention, and revealing what somebody said."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Final
+
+from django.db import connection, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from access import audit
+from access.audit import Actor
+from access.models import User
+from access.refusals import NotAllowed
+from history.models import RequestAttempt, RequestPayload, RequestRecord
+from history.payloads import Bodies, unpack
+from llmlb_site.lib.events import publish
+
+DELETED_AT_ONCE: Final = 5000
+PAUSE_SECONDS: Final = 0.05  # between two deletions: the recorder's turn at the database
+
+
+def prune(*, days: int, pause: float = PAUSE_SECONDS) -> int:
+    """Delete requests that began more than `days` days ago, with attempts and bodies; 0 keeps everything.
+
+    Token totals and nodes' counters stay as they are.
+
+    Returns:
+        How many requests were deleted.
+    """
+    if days <= 0:
+        return 0
+    before = timezone.now() - timedelta(days=days)
+    deleted = 0
+    while count := _delete_some(RequestRecord.objects.filter(started_at__lt=before).order_by("started_at")):
+        deleted += count
+        time.sleep(pause)
+    if deleted:
+        publish("history")
+    return deleted
+
+
+def reveal_payload(record: RequestRecord, *, person: User, ip: str | None = None) -> Bodies:
+    """What a request's client sent and got, in the clear; that `person` looked at it goes into the audit first.
+
+    Raises:
+        NotAllowed: the person lacks `history.view_payload`, which administrators have.
+        llmlb_site.lib.crypto.DecryptionError: it was stored under another secret key.
+    """
+    if not may_reveal(person):
+        raise NotAllowed(_("Only administrators may reveal what was sent and answered."))
+    details = {"request_id": record.request_id}
+    audit.record("history.reveal", actor=Actor.user(person, ip), target=f"request {record.pk}", details=details)
+    return bodies_of(record)
+
+
+def may_reveal(person: User) -> bool:
+    return person.has_perm("history.view_payload")
+
+
+def bodies_of(record: RequestRecord) -> Bodies:
+    """A request's bodies, for masking.
+
+    Raises:
+        llmlb_site.lib.crypto.DecryptionError: they were stored under another secret key.
+    """
+    payload = getattr(record, "payload", None)
+    if payload is None:
+        return Bodies(b"", b"")
+    return unpack(bytes(payload.bodies), encrypted=payload.encrypted)
+
+
+def _delete_some(records: QuerySet[RequestRecord]) -> int:
+    """Delete up to `DELETED_AT_ONCE` of them in one short transaction."""
+    ids = list(records.values_list("id", flat=True)[:DELETED_AT_ONCE])
+    with transaction.atomic():
+        RequestPayload.objects.filter(record_id__in=ids).delete()
+        RequestAttempt.objects.filter(record_id__in=ids).delete()
+        # Nothing else refers to them: `delete()` would load every row to find that out.
+        RequestRecord.objects.filter(pk__in=ids)._raw_delete(connection.alias)
+    return len(ids)

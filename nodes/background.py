@@ -37,9 +37,11 @@ class Background:
         self._thread = threading.Thread(target=self._run_loop, name="llmlb-nodes", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start `work` and return. What it raises is logged."""
-        future = asyncio.run_coroutine_threadsafe(_logged(work), self._loop)
+    def submit(
+        self, work: Callable[Params, Coroutine[Any, Any, None]], *args: Params.args, **kwargs: Params.kwargs
+    ) -> None:
+        """Start `work(…)` and return. What it raises is logged."""
+        future = asyncio.run_coroutine_threadsafe(_logged(work, *args, **kwargs), self._loop)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
 
@@ -91,9 +93,11 @@ class Background:
             close_old_connections()
 
 
-async def _logged(work: Coroutine[Any, Any, None]) -> None:
+async def _logged(
+    work: Callable[Params, Coroutine[Any, Any, None]], *args: Params.args, **kwargs: Params.kwargs
+) -> None:
     try:
-        await work
+        await work(*args, **kwargs)
     except Exception:
         log.exception("a call to a node, or the writing of its result, failed")
 

@@ -28,7 +28,7 @@ def poll_due() -> int:
     """Start a check of every node that is due, and return at once. Returns: how many."""
     claimed = claim_due(timezone.now())
     for node in claimed:
-        background().submit(_poll(node.pk, Target(node.base_url, node.api_key), node.node_type))
+        background().submit(_poll, node.pk, Target(node.base_url, node.api_key), node.node_type)
     return len(claimed)
 
 

@@ -39,7 +39,7 @@ def probe_excluded() -> int:
     """Start the recovery probes that are due, at most one a node, and return at once. Returns: how many."""
     probes = claim_due_probes(timezone.now())
     for probe in probes:
-        background().submit(_probe(probe))
+        background().submit(_probe, probe)
     return len(probes)
 
 

@@ -24,8 +24,9 @@ def start_fake() -> Iterator[StartFake]:
     """`start_fake(models, **FakeNode's arguments)`: a fake node that runs until the test ends."""
     with contextlib.ExitStack() as stack:
         yield lambda *args, **kwargs: stack.enter_context(running_fake_node(*args, **kwargs))
-        # Here, while the fakes still answer: what is under way must not outlive the test's database.
-        stop_background()
+    # With the fakes gone whatever waits for them ends; it must not outlive the test's database.
+    background().wait_idle(10)
+    stop_background()
 
 
 @pytest.fixture

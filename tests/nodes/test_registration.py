@@ -98,7 +98,7 @@ def test_not_http(start_fake: StartFake, caplog: pytest.LogCaptureFixture) -> No
         return False
 
     fake = start_fake()
-    fake.answer = garbage  # type: ignore[method-assign]
+    fake.answer = garbage  # type: ignore[method-assign, assignment]
     refused(caplog, NodeUnreachable, fake)
 
 

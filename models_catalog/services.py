@@ -97,7 +97,7 @@ def _model_id(text: str, field: str) -> str:
 
 def check_model_id(name: str, *, changed: int | None = None) -> None:
     """Raises: Conflict, if it may not be registered. `changed` is the id of the entry that is about to change."""
-    if CatalogModel.objects.filter(model_id=name).exclude(pk=changed).exists():
+    if CatalogModel.objects.filter(model_id=name).exclude(pk=changed or 0).exists():
         raise Conflict(_("This model is registered already."), field="model_id")
     if ModelAlias.objects.filter(alias=name).exists():
         raise Conflict(_("This is an alias of another model."), field="model_id")
@@ -105,7 +105,7 @@ def check_model_id(name: str, *, changed: int | None = None) -> None:
 
 def check_alias(name: str, target: str, *, changed: int | None = None) -> None:
     """Raises: Invalid, Conflict, if `name` may not mean `target`. `changed` is the id of the entry to be changed."""
-    others = ModelAlias.objects.exclude(pk=changed)
+    others = ModelAlias.objects.exclude(pk=changed or 0)
     if name == target:
         raise Invalid(_("An alias is another name than the model's own."), field="alias")
     if others.filter(alias=target).exists():

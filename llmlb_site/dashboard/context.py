@@ -41,7 +41,7 @@ DESTINATIONS: Final = (
     Destination("overview", _("Overview"), "overview"),
     Destination("nodes", _("Nodes"), "nodes"),
     Destination("models", _("Models"), "models"),
-    Destination("history", _("History"), "history"),
+    Destination("history", _("History"), "history", Role.OPERATOR),
     Destination("keys", _("Keys"), "keys"),
     Destination("users", _("Users"), "users", Role.ADMINISTRATOR),
     Destination("admin:index", _("Admin"), "admin", Role.OPERATOR, apart=True),

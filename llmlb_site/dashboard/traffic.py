@@ -14,7 +14,8 @@ from django.db.models.functions import Cast, Substr
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from history.models import Outcome, RequestRecord, TokenTotal
+from history.choices import Outcome
+from history.models import RequestRecord, TokenTotal
 from llmlb_site.lib.reuse import reused_by_cost
 from llmlb_site.lib.svg import Bar, nice_ceiling
 

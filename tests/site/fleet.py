@@ -7,7 +7,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from history.models import Outcome, RequestRecord
+from history.choices import Outcome
+from history.models import RequestRecord
 from nodes.models import Node, NodeModel, NodeStatus
 
 

@@ -10,7 +10,8 @@ from django.test import Client
 from django.utils import timezone
 
 from access.models import User
-from history.models import Outcome, TokenTotal
+from history.choices import Outcome
+from history.models import TokenTotal
 from llmlb_site.dashboard import fleet, traffic
 from llmlb_site.lib import reuse
 from nodes.models import NodeStatus

@@ -22,7 +22,6 @@ from llmlb_site.dashboard import fleet, stats, traffic
 from llmlb_site.dashboard.api import serializers
 from llmlb_site.lib import health
 from nodes.models import Node
-from nodes.queries import nodes_with_counts
 from routing import live
 
 
@@ -170,20 +169,19 @@ def _minutes(hour: traffic.Traffic) -> list[dict[str, Any]]:
 
 
 def _nodes() -> list[dict[str, Any]]:
-    in_flight = live.view().in_flight
     return [
         {
-            "id": node.pk,
+            "id": (node := item.node).pk,
             "name": node.name,
             "status": node.status,
             "node_type": node.node_type,
             "enabled": node.enabled,
             "draining": node.draining,
-            "model_count": node.model_count,
-            "excluded_count": node.excluded_count,
-            "in_flight": in_flight.get(node.pk, 0),
+            "model_count": item.model_count,
+            "excluded_count": item.excluded_count,
+            "in_flight": item.in_flight,
             "concurrency_limit": node.concurrency_limit,
             "latency_ms": node.latency_ms,
         }
-        for node in nodes_with_counts()
+        for item in fleet.with_load(Node.objects.order_by("name"))
     ]

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import redis
 from django.apps import apps
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from access.services import FirstAdmin, ensure_bootstrap_key, ensure_first_admin
@@ -19,11 +20,12 @@ from access.services import FirstAdmin, ensure_bootstrap_key, ensure_first_admin
 log = logging.getLogger("llmlb.serve")
 
 PRIVATE_UMASK: Final = 0o077
+REDIS_SECONDS: Final = 3
 MIGRATION_LOCK: Final = 0x6C6C6D6C62  # any number that nothing else locks: "llmlb"
 
 
-class DatabaseTooNew(Exception):
-    """The database was migrated by a newer version; the message is one line for the operator."""
+class CannotStart(Exception):
+    """Something that this process needs is missing; the message is one line for the operator."""
 
 
 def prepare_data_dir(data_dir: Path) -> None:
@@ -36,16 +38,25 @@ def prepare_database() -> int:
     """Apply what migrations are missing, one process at a time. Returns how many there were.
 
     Raises:
-        DatabaseTooNew
+        CannotStart: the database cannot be reached, or a newer version has migrated it.
     """
-    with _alone():
-        executor = MigrationExecutor(connection)
-        _refuse_newer(executor)
-        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        if plan:
-            call_command("migrate", interactive=False, verbosity=0)
-            log.info("database migrated", extra={"migrations": len(plan)})
-        return len(plan)
+    try:
+        with _alone():
+            return _migrate()
+    except OperationalError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CannotStart(f"the database cannot be used (LLMLB_DATABASE_URL, LLMLB_DATA_DIR): {reason}") from error
+
+
+def check_redis(url: str) -> None:
+    """Raises: CannotStart."""
+    client = redis.Redis.from_url(url, socket_connect_timeout=REDIS_SECONDS, socket_timeout=REDIS_SECONDS)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise CannotStart(f"Redis cannot be reached (LLMLB_REDIS_URL): {type(error).__name__}") from error
+    finally:
+        client.close()
 
 
 def prepare_people() -> FirstAdmin | None:
@@ -55,6 +66,16 @@ def prepare_people() -> FirstAdmin | None:
     return first_admin
 
 
+def _migrate() -> int:
+    executor = MigrationExecutor(connection)
+    _refuse_newer(executor)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if plan:
+        call_command("migrate", interactive=False, verbosity=0)
+        log.info("database migrated", extra={"migrations": len(plan)})
+    return len(plan)
+
+
 def _refuse_newer(executor: MigrationExecutor) -> None:
     ours = {config.label for config in apps.get_app_configs()}
     disk = executor.loader.disk_migrations or {}
@@ -62,7 +83,7 @@ def _refuse_newer(executor: MigrationExecutor) -> None:
         f"{app}.{name}" for app, name in executor.loader.applied_migrations if app in ours and (app, name) not in disk
     )
     if unknown:
-        raise DatabaseTooNew(
+        raise CannotStart(
             f"the database was written by a newer llmlb (it has {unknown[0]}). Start that version, or restore a backup."
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,13 +17,28 @@ MakeProduct = Callable[..., Product]
 MakeNode = Callable[..., FakeNode]
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with a database that is migrated and empty: starts from it are quicker."""
+    data_dir = tmp_path_factory.mktemp("migrated") / "data"
+    done = Product(data_dir).manage("migrate", "--verbosity", "0")
+    assert done.returncode == 0, done.stderr
+    return data_dir
+
+
 @pytest.fixture
-def product(tmp_path: Path) -> Iterator[MakeProduct]:
-    """`product(command=…, environment=…)`: a product that is not started yet, and certainly gone after the test."""
+def product(tmp_path: Path, migrated: Path) -> Iterator[MakeProduct]:
+    """`product(command=…, environment=…)`: a product that is not started yet, and certainly gone after the test.
+
+    `new=True`: with a data directory that does not exist yet.
+    """
     made: list[Product] = []
 
-    def make(**options: Any) -> Product:
-        data_dir = options.pop("data_dir", tmp_path / f"data-{len(made)}")
+    def make(*, new: bool = False, data_dir: Path | None = None, **options: Any) -> Product:
+        if data_dir is None:
+            data_dir = tmp_path / f"data-{len(made)}"
+            if not new:
+                shutil.copytree(migrated, data_dir)
         made.append(Product(data_dir, **options))
         return made[-1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def mode(path: Path) -> int:
 
 
 def test_an_empty_directory_becomes_an_installation(product: MakeProduct) -> None:
-    first = product()
+    first = product(new=True)
     first.start()
     assert mode(first.data_dir) == 0o700
     assert mode(first.data_dir / "secret_key") == 0o600
@@ -71,13 +72,12 @@ def test_secrets_come_from_files(product: MakeProduct, tmp_path: Path) -> None:
 
 
 def test_static_files_of_dashboard_and_admin_are_served(product: MakeProduct) -> None:
-    import re
-
     with product() as running:
-        for page in ("/login", "/admin/login"):
-            answer = running.get(page, headers={}, follow_redirects=True)
-            assert answer.status_code == 200, page
-            sheets = re.findall(r'(?:href|src)="(/static/[^"]+\.(?:css|js|svg))"', answer.text)
-            assert sheets, f"{page} has no style sheet"
-            for sheet in sheets:
-                assert running.get(sheet, headers={}).status_code == 200, sheet
+        page = running.get("/login", headers={})
+        assert page.status_code == 200
+        files = re.findall(r'(?:href|src)="(/static/[^"]+\.(?:css|js|svg))"', page.text)
+        assert files, "the sign-in page has no style sheet"
+        for file in [*files, "/static/admin/css/base.css"]:
+            answer = running.get(file, headers={})
+            assert answer.status_code == 200, file
+            assert "cache-control" in answer.headers

@@ -51,3 +51,19 @@ def test_a_misspelt_variable_is_warned_of(product: MakeProduct) -> None:
     with product(environment={"LLMLB_QEUE_MAX": "5"}) as running:
         assert "LLMLB_QEUE_MAX" in running.output
         assert "LLMLB_QUEUE_MAX" in running.output
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"LLMLB_REDIS_URL": "redis://127.0.0.1:1"}, "Redis cannot be reached (LLMLB_REDIS_URL)"),
+        ({"LLMLB_DATABASE_URL": "postgres://nobody:secret@127.0.0.1:1/none"}, "the database cannot be used"),
+    ],
+)
+def test_a_service_that_does_not_answer_is_named(product: MakeProduct, environment: dict[str, str], words: str) -> None:
+    refused = product(environment=environment)
+    refused.launch()
+    assert refused.wait() == 1
+    assert words in refused.output
+    assert "secret" not in refused.output
+    assert "Traceback" not in refused.output

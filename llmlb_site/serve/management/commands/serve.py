@@ -74,7 +74,7 @@ class Command(BaseCommand):
         except AlreadyRunning as error:
             raise CommandError(_already_running(error.instance, this, reason)) from error
         except OSError as error:
-            raise CommandError(f"llmlb: cannot lock {path}: {error.strerror or error}") from error
+            raise CommandError(f"cannot lock {path}: {error.strerror or error}") from error
         held.callback(lock.release)
 
     @contextlib.contextmanager
@@ -82,7 +82,7 @@ class Command(BaseCommand):
         try:
             sockets = bind(host, port)
         except CannotListen as error:
-            raise CommandError(f"llmlb: {error}") from error
+            raise CommandError(f"{error}") from error
         try:
             yield sockets
         finally:
@@ -90,12 +90,14 @@ class Command(BaseCommand):
                 each.close()
 
     def _prepare(self) -> None:
-        from llmlb_site.serve.prepare import DatabaseTooNew, prepare_database, prepare_people
+        from llmlb_site.serve.prepare import CannotStart, check_redis, prepare_database, prepare_people
 
         try:
+            if settings.LLMLB.redis_url is not None:
+                check_redis(settings.LLMLB.redis_url)
             prepare_database()
-        except DatabaseTooNew as error:
-            raise CommandError(f"llmlb: {error}") from error
+        except CannotStart as error:
+            raise CommandError(str(error)) from error
         admin = prepare_people()
         if admin is not None and admin.generated_password is not None:
             self.stdout.write(
@@ -136,7 +138,7 @@ class Command(BaseCommand):
         try:
             celery.start()
         except RuntimeError as error:
-            raise CommandError(f"llmlb: {error}") from error
+            raise CommandError(f"{error}") from error
         beside.callback(celery.stop)
 
     def _say_where(self, url: str) -> None:
@@ -157,7 +159,7 @@ def _start_draining(runtime: Runtime) -> None:
 
 def _already_running(other: Instance | None, this: Instance, reason: str) -> str:
     if other is None:
-        return f"llmlb: another llmlb is just starting on port {this.port}{reason}."
+        return f"another llmlb is just starting on port {this.port}{reason}."
     option = "" if other.port == settings.LLMLB.port else f" --port {other.port}"
     way_out = (
         "set LLMLB_PORT or --port to another port"
@@ -165,7 +167,7 @@ def _already_running(other: Instance | None, this: Instance, reason: str) -> str
         else "set LLMLB_DATA_DIR to another directory, or LLMLB_REDIS_URL so that processes can share one"
     )
     return (
-        f"llmlb: already running on port {other.port}{reason}: pid {other.pid}, since {other.since()}.\n"
+        f"llmlb is already running on port {other.port}{reason}: pid {other.pid}, since {other.since()}.\n"
         f"Stop it with `python manage.py stop{option}` (or `kill {other.pid}`), or {way_out}."
     )
 

@@ -28,7 +28,7 @@ class Command(BaseCommand):
         path = port_lock_path(port)
         instance = running(path)
         if instance is None:
-            raise CommandError(f"llmlb: nothing of yours runs on port {port}.", returncode=NOT_RUNNING)
+            raise CommandError(f"nothing of yours runs on port {port}.", returncode=NOT_RUNNING)
         with suppress(ProcessLookupError):
             os.kill(instance.pid, signal.SIGTERM)
         self.stdout.write(f"Stopping llmlb on port {port} (pid {instance.pid}) …")
@@ -36,8 +36,6 @@ class Command(BaseCommand):
         deadline = time.monotonic() + settings.LLMLB.drain_seconds + GRACE_SECONDS
         while running(path) == instance:
             if time.monotonic() > deadline:
-                raise CommandError(
-                    f"llmlb: pid {instance.pid} has not stopped. `kill -9 {instance.pid}` ends it at once."
-                )
+                raise CommandError(f"pid {instance.pid} has not stopped. `kill -9 {instance.pid}` ends it at once.")
             time.sleep(0.1)
         self.stdout.write("Stopped.")

@@ -220,6 +220,7 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "access.api.schema.add_errors",
     ],
+    "ENUM_NAME_OVERRIDES": {"NodeTypeEnum": "nodes.models.NodeType", "NodeStatusEnum": "nodes.models.NodeStatus"},
 }
 
 # --- languages, time, files, logs ---------------------------------------------------------------------------------

@@ -115,8 +115,8 @@ class RecordDetail(Record):
     attempts = Attempt(many=True)
     masked = serializers.BooleanField()
     readable = serializers.BooleanField(help_text="false: the bodies were stored under another secret key.")
-    request_body = BodyField(allow_null=True)
-    response_body = BodyField(allow_null=True)
+    request_body = BodyField()
+    response_body = BodyField()
     request_truncated = serializers.BooleanField()
     response_truncated = serializers.BooleanField()
 

@@ -92,7 +92,7 @@ def test_a_given_password_opens_nothing_but_its_own_change(newcomer: User, signe
     password = services.reset_password(newcomer, actor=SYSTEM)
     browser = signed_in(newcomer)
     token = services.sign_in(username="newcomer", password=password, ip="192.0.2.1")[1]
-    open_to_all = {"/login", "/i18n/setlang/", "/admin/login/", "/admin/jsi18n/", "/api/auth/login", "/api/version"}
+    open_to_all = {"/login", "/language", "/admin/login/", "/api/auth/login", "/api/version"}
     own = {"/account/password", "/logout", "/admin/logout/", "/admin/password_change/", CHANGE, "/api/auth/logout"}
     leaks = []
     for url in every_url():

@@ -60,7 +60,7 @@ class MinuteAnswer(Answer):
     error = serializers.IntegerField()
 
 
-class NodeAnswer(Answer):
+class OverviewNodeAnswer(Answer):
     id = serializers.IntegerField()
     name = serializers.CharField()
     status = serializers.CharField()
@@ -80,7 +80,7 @@ class HistoryAnswer(Answer):
 
 class OverviewAnswer(HistoryAnswer):
     stats = StatsAnswer()
-    nodes = NodeAnswer(many=True)
+    nodes = OverviewNodeAnswer(many=True)
     success_rate = serializers.FloatField(
         allow_null=True, help_text="Of the last hour, without the clients' own faults."
     )

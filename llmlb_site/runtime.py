@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from typing import Final
 
 from django.conf import settings
 
@@ -13,6 +15,11 @@ from routing import live
 from routing.engine import Engine
 
 log = logging.getLogger("llmlb.runtime")
+
+
+# A thread that wants to go on waits this long for one that computes; Python's default of 5 ms would show in every
+# request that is served while a batch of history is written.
+SWITCH_SECONDS: Final = 0.0005
 
 
 class Runtime:
@@ -53,6 +60,7 @@ class Runtime:
             await asyncio.to_thread(self._relay.stop)
 
     async def _start(self) -> None:
+        sys.setswitchinterval(SWITCH_SECONDS)
         if self._relay is not None:
             self._relay.start()
         await self.engine.start()

@@ -166,7 +166,7 @@ class FakeNode:
             return await self._reply(wire, 429, _error(429), {"retry-after": "1"})
         if mode == "flap" and self.behaviour.applied % 2:
             return await self._reply(wire, 500, _error(500))
-        answer = Answer(asked, self.name, self.behaviour.chunks)
+        answer = Answer(asked, self.name, self.behaviour.chunks, self.behaviour.tells_usage)
         keep = await (self._stream(mode, answer, wire) if asked.streams else self._whole(mode, answer, wire))
         return keep and mode != "half_close"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -30,15 +31,19 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self._tokens = Counter("llmlb_tokens", "Tokens by kind of token.", ["type"], registry=self.registry)
+        tokens = Counter("llmlb_tokens", "Tokens by kind of token.", ["type"], registry=self.registry)
+        self._prompt, self._completion = tokens.labels("prompt"), tokens.labels("completion")
+        # Looking a labelled child up costs more than counting.
+        self._bound = cache(lambda kind, outcome: (self._requests.labels(kind, outcome), self._duration.labels(kind)))
 
     def observe(self, kind: str, outcome: str, seconds: float, prompt: int | None, completion: int | None) -> None:
-        self._requests.labels(kind, outcome).inc()
-        self._duration.labels(kind).observe(seconds)
+        count, duration = self._bound(kind, outcome)
+        count.inc()
+        duration.observe(seconds)
         if prompt:
-            self._tokens.labels("prompt").inc(prompt)
+            self._prompt.inc(prompt)
         if completion:
-            self._tokens.labels("completion").inc(completion)
+            self._completion.inc(completion)
 
     def text(self, engine: Engine) -> bytes:
         """The exposition text, with the gauges of this moment."""

@@ -84,7 +84,7 @@ def decrypt_text(sealed: str, purpose: str) -> str:
 
 def keyed_hash(secret: str, purpose: str) -> bytes:
     """HMAC-SHA-256 of a random secret. Random secrets need no slow hash; people's passwords do (Argon2)."""
-    return hmac.new(derived_key(purpose), secret.encode(), hashlib.sha256).digest()
+    return hmac.digest(derived_key(purpose), secret.encode(), hashlib.sha256)
 
 
 def random_base62(length: int) -> str:

@@ -60,6 +60,7 @@ class Answer:
     asked: Asked
     name: str
     chunks: int
+    tells_usage: bool = True
 
     @property
     def count(self) -> int:
@@ -85,7 +86,8 @@ class Answer:
         content = {"message": {"role": "assistant", "content": text}} if self.asked.is_chat else {"text": text}
         choice = {"index": 0, **content, "finish_reason": self.finish_reason if finished else None}
         kind = "chat.completion" if self.asked.is_chat else "text_completion"
-        return {**self._frame(kind), "choices": [choice], "usage": self.usage}
+        usage = {"usage": self.usage} if self.tells_usage else {}
+        return {**self._frame(kind), "choices": [choice], **usage}
 
     def events(self) -> Iterator[bytes]:
         """The content events of a stream, one a token, and before the first one the role (chat)."""
@@ -97,7 +99,7 @@ class Answer:
     def tail(self, *, finished: bool = True) -> bytes:
         """What follows the content: the reason for the end, the usage if it was asked for, and `[DONE]`."""
         events = [self._event(self._piece(""), self.finish_reason)] if finished else []
-        if self.asked.wants_usage:
+        if self.asked.wants_usage and self.tells_usage:
             events.append(_sse({**self._frame(self._chunk_kind), "choices": [], "usage": self.usage}))
         return b"".join([*events, DONE])
 

@@ -51,6 +51,7 @@ class Behaviour:
     models_latency: float = 0.0
     chunks: int = 5
     chunk_interval: float = 0.0
+    tells_usage: bool = True
     status: int = 200
     error_body: Any = None
     cut_after: int = 2

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -94,4 +94,4 @@ class Exchange:
 def request_id_of(headers: dict[bytes, bytes]) -> str:
     """The client's `X-Request-ID` if it is well-formed, else a new one."""
     given = headers.get(b"x-request-id", b"")
-    return given.decode("ascii") if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given.decode("ascii") if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -92,6 +93,7 @@ async def refuse(exchange: Exchange, refusal: Refusal) -> None:
     await answer(exchange, refusal.status, headers, error_body(refusal))
 
 
+@lru_cache(maxsize=4096)
 def header_text(text: str) -> bytes:
     """A header value in ASCII: anything else is percent-encoded as UTF-8 (RFC 8187 has no simpler form)."""
     return quote(text, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~").encode("ascii")

@@ -8,8 +8,9 @@ from typing import Final
 
 from routing.core.table import NodeEntry
 
-# Latencies count as different only beyond this: health checks of twins on one network differ by noise alone.
-LATENCY_NOISE_SECONDS: Final = 0.05
+# Latencies count as different only beyond this: checks of twins on one network differ by noise alone, and what an
+# inference takes is seconds.
+LATENCY_NOISE_SECONDS: Final = 0.1
 EMA_ALPHA: Final = 0.2
 
 

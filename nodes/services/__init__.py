@@ -15,7 +15,7 @@ from nodes.services.lifecycle import (
     update_node,
 )
 from nodes.services.registration import register_node, reregister_node
-from nodes.services.syncing import SyncReport, TestReport, sync_node, test_node
+from nodes.services.syncing import SyncReport, TestReport, sync_node, sync_nodes, test_node
 
 __all__ = [
     "SyncReport",
@@ -32,6 +32,7 @@ __all__ = [
     "resume_node",
     "set_node_type",
     "sync_node",
+    "sync_nodes",
     "take_back_exclusions",
     "test_node",
     "update_node",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from access import audit
 from access.audit import Actor
+from access.refusals import Refusal
 from nodes.applying import ListChanges
 from nodes.checking import Check, check
 from nodes.client import Target
@@ -43,7 +45,7 @@ class SyncReport:
 def test_node(*, node_id: int) -> TestReport:
     """Check a node now. What comes of it, good or bad, also changes its status. Raises: UnknownNode."""
     node = get_node(node_id)
-    result = _check(node)
+    result = asyncio.run(_check(node))
     record_check(node_id, result)
     listing = result.listing
     return TestReport(
@@ -61,17 +63,33 @@ def sync_node(*, node_id: int, actor: Actor) -> SyncReport:
     Raises:
         UnknownNode; NodeOffline, with the reason.
     """
-    node = get_node(node_id)
-    result = _check(node)
-    recorded = record_check(node_id, result)
+    outcome = sync_nodes(node_ids=[node_id], actor=actor).get(node_id, UnknownNode())
+    if isinstance(outcome, Refusal):
+        raise outcome
+    return outcome
+
+
+def sync_nodes(*, node_ids: Collection[int], actor: Actor) -> dict[int, SyncReport | Refusal]:
+    """Read the model lists of several nodes now, all at once: dead ones cost no more than one of them."""
+    nodes = list(Node.objects.filter(pk__in=node_ids))
+    checks = asyncio.run(_check_all(nodes))
+    return {node.pk: _record_sync(node, result, actor) for node, result in zip(nodes, checks, strict=True)}
+
+
+def _record_sync(node: Node, result: Check, actor: Actor) -> SyncReport | Refusal:
+    recorded = record_check(node.pk, result)
     if result.listing is None:
-        raise NodeOffline(_("The node was not synced: it %(reason)s.") % {"reason": result.error})
+        return NodeOffline(_("The node was not synced: it %(reason)s.") % {"reason": result.error})
     if recorded is None:
-        raise UnknownNode
+        return UnknownNode()
     audit.record("node.sync", actor=actor, target=node.name)
     return SyncReport(tuple(model.id for model in result.listing.models), recorded.changes)
 
 
-def _check(node: Node) -> Check:
+async def _check_all(nodes: Sequence[Node]) -> list[Check]:
+    return await asyncio.gather(*(_check(node) for node in nodes))
+
+
+async def _check(node: Node) -> Check:
     target = Target(node.base_url, node.api_key)
-    return asyncio.run(check(target, node_type=node.node_type, timeout=settings.LLMLB.probe_timeout))
+    return await check(target, node_type=node.node_type, timeout=settings.LLMLB.probe_timeout)

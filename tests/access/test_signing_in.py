@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.conf import settings
+from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from access import services
 from access.audit import SYSTEM
 from access.models import AuditEvent, SignInToken, User
 from access.permissions import Role
+from access.tasks import prune
 from tests.conftest import PASSWORD
 
 LOGIN = "/api/auth/login"
@@ -85,6 +89,25 @@ def test_guessing_is_stopped_for_that_name_and_address_alone(hana: User, ken: Us
 
 def test_signing_in_often_is_no_guessing(hana: User, client: Client) -> None:
     assert {log_in(client, "hana").status_code for _ in range(15)} == {200}
+
+
+def test_one_can_sign_in_while_nobody_counts(
+    hana: User, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def down(*args: object, **kwargs: object) -> None:
+        raise RedisConnectionError("redis.internal:6379 refused")
+
+    monkeypatch.setattr(cache, "add", down, raising=False)
+
+    assert log_in(client, "hana").status_code == 200
+    assert log_in(client, "hana", "wrong").status_code == 401
+    assert "not counted" in caplog.text
+    assert "redis.internal" not in caplog.text
+
+
+def test_housekeeping_is_a_task() -> None:
+    assert prune.name == "access.prune"
+    assert prune.name in {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()}
 
 
 def test_logout_ends_this_token_alone(hana: User, client: Client, with_key: Callable[[str], Client]) -> None:

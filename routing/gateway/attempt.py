@@ -20,7 +20,7 @@ from routing.core.errors import (
     node_timeout,
 )
 from routing.core.table import Pair
-from routing.gateway import intake, relay, replies
+from routing.gateway import relay, replies
 from routing.gateway.choose import select_available_node_with_queue
 from routing.gateway.exchange import Exchange, HeaderList
 from routing.state.base import Lease, State
@@ -182,12 +182,15 @@ class Attempts:
 
     async def _send_and_relay(self, lease: Lease, entry: AttemptEntry) -> None:
         exchange = self._exchange
+        assert exchange.api is not None
+        assert exchange.call is not None
+        plan = exchange.api.plan(exchange.call, lease.node)
         answer = await self._upstream.send(
             self._fleet.target(lease.node.id),
-            exchange.method,
-            exchange.path,
+            "POST",
+            plan.path,
             _node_headers(exchange),
-            intake.node_body(exchange),
+            plan.body,
             silence=lease.node.timeout,
         )
         try:
@@ -195,9 +198,9 @@ class Attempts:
             if not 200 <= answer.status < 300:
                 await self._node_error(lease, answer)
             elif _is_event_stream(answer.headers) and exchange.streaming:
-                await relay.relay_stream(exchange, answer)
+                await relay.relay_stream(exchange, plan, answer)
             else:
-                await relay.relay_whole(exchange, answer)
+                await relay.relay_whole(exchange, plan, answer)
         finally:
             answer.close()
 

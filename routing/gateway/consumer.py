@@ -22,7 +22,7 @@ from routing.gateway.attempt import Attempts, Rules
 from routing.gateway.clients import client_ip
 from routing.gateway.exchange import Exchange, Receive, Scope, Send
 from routing.gateway.hangup import HangUp
-from routing.protocols.base import Api
+from routing.protocols.base import Api, Call
 from routing.protocols.openai import APIS
 
 log = logging.getLogger("llmlb.gateway")
@@ -84,12 +84,11 @@ class Gateway:
         exchange.api = api
         exchange.principal = await self._authenticate(exchange, Permission.INFERENCE)
         exchange.body = await intake.read_body(exchange, self._max_body)
-        intake.understand(exchange)
-        if not exchange.principal.may_use(exchange.asked_model):
-            raise model_forbidden(exchange.asked_model)
-        assert exchange.envelope is not None
-        api.check_parameters(exchange.envelope)
-        await self._find_model(exchange, api)
+        call = exchange.call = intake.understand(exchange, api)
+        if not exchange.principal.may_use(call.asked_model):
+            raise model_forbidden(call.asked_model)
+        api.check_parameters(call.envelope)
+        await self._find_model(call, api)
         engine = self._engine
         async with HangUp(exchange.receive) as hang_up:
             await Attempts(exchange, engine.state, engine.upstream, engine, self._rules).run()
@@ -120,13 +119,13 @@ class Gateway:
         auth.require(principal, permission)
         return principal
 
-    async def _find_model(self, exchange: Exchange, api: Api) -> None:
+    async def _find_model(self, call: Call, api: Api) -> None:
         """Resolve the alias, and refuse what no node can serve: never from a table older than the request."""
         engine = self._engine
-        if engine.control.stale or exchange.asked_model not in engine.table.holders:
+        if engine.control.stale or call.asked_model not in engine.table.holders:
             await engine.control.catch_up()
-        exchange.model = engine.table.resolve(exchange.asked_model)
-        refusal = choose.why_not(engine.table, exchange.model, api.capability)
+        call.model = engine.table.resolve(call.asked_model)
+        refusal = choose.why_not(engine.table, call.model, api.capability)
         if refusal is not None:
             raise refusal
 

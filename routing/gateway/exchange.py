@@ -13,7 +13,7 @@ from typing import Any, Final
 from history.entries import AttemptEntry
 from routing.core.table import Pair, Principal
 from routing.core.usage import Tokens
-from routing.protocols.base import Api, Envelope
+from routing.protocols.base import Api, Call
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -40,9 +40,7 @@ class Exchange:
     principal: Principal | None = None
     api: Api | None = None
     body: bytes = b""
-    envelope: Envelope | None = None
-    asked_model: str = ""
-    model: str = ""
+    call: Call | None = None
     attempts: list[AttemptEntry] = field(default_factory=list)
     own_exclusions: list[Pair] = field(default_factory=list)
     poison: bool = False
@@ -64,18 +62,16 @@ class Exchange:
     completion_texts: Callable[[], Any] | None = None
 
     @property
+    def asked_model(self) -> str:
+        return self.call.asked_model if self.call is not None else ""
+
+    @property
+    def model(self) -> str:
+        return self.call.model if self.call is not None else ""
+
+    @property
     def streaming(self) -> bool:
-        return self.envelope is not None and self.envelope.stream is True
-
-    @property
-    def renamed(self) -> bool:
-        """The client used an alias: the node is asked for the model, the client is answered with the alias."""
-        return self.model != self.asked_model
-
-    @property
-    def wants_usage_chunk(self) -> bool:
-        options = self.envelope.stream_options if self.envelope is not None else None
-        return isinstance(options, dict) and options.get("include_usage") is True
+        return self.call is not None and self.call.streaming
 
     @classmethod
     def open(cls, scope: Scope, receive: Receive, send: Send, client_ip: str) -> Exchange:

@@ -7,7 +7,7 @@ from typing import Final
 from routing.core import document
 from routing.core.errors import body_invalid, body_too_large, parameter_invalid
 from routing.gateway.exchange import Exchange, Receive
-from routing.protocols.base import read_envelope
+from routing.protocols.base import Api, Call
 
 # How much of a refused body is still read (and thrown away), so that the client, which is still sending, gets to
 # read the refusal instead of a reset connection.
@@ -47,34 +47,11 @@ async def read_body(exchange: Exchange, limit: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def understand(exchange: Exchange) -> None:
-    """Read model, stream and parameters' values out of the body. Raises: Refusal (400)."""
-    exchange.envelope = read_envelope(exchange.body)
+def understand(exchange: Exchange, api: Api) -> Call:
+    """What is asked of which model. Raises: Refusal (400)."""
+    envelope = api.read_envelope(exchange.body)
     _refuse_second_model(exchange.body)
-    exchange.asked_model = exchange.model = exchange.envelope.model
-
-
-def node_body(exchange: Exchange) -> bytes:
-    """The body as the node gets it: the client's bytes, but for the model behind an alias, and our usage count."""
-    assert exchange.envelope is not None
-    body = exchange.body
-    if exchange.renamed:
-        body = document.replace_member(body, "model", document.as_json(exchange.model))
-    if exchange.streaming and not exchange.wants_usage_chunk:
-        options = exchange.envelope.stream_options
-        if options is None:
-            body = _without_null_options(body)
-            return document.insert_member(body, "stream_options", b'{"include_usage":true}')
-        asked = document.as_json({**options, "include_usage": True})
-        return document.replace_member(body, "stream_options", asked)
-    return body
-
-
-def _without_null_options(body: bytes) -> bytes:
-    """`"stream_options": null` says nothing, but a second member of that name would be one too many."""
-    if b"stream_options" in body and document.occurrences(body, "stream_options"):
-        return document.remove_member(body, "stream_options")
-    return body
+    return Call(exchange.path, exchange.body, envelope, asked_model=envelope.model, model=envelope.model)
 
 
 def _refuse_second_model(body: bytes) -> None:

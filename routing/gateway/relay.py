@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from routing.core import document
 from routing.core.errors import BrokenFault, MalformedFault, Refusal
-from routing.core.sse import EventSplitter, EventTooLong, data_of
+from routing.core.sse import EventSplitter, EventTooLong
 from routing.gateway import replies
 from routing.gateway.exchange import Exchange
-from routing.protocols.base import StreamReader
+from routing.protocols.base import Plan, StreamReader
 from routing.upstream.base import UpstreamAnswer
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
@@ -27,22 +26,18 @@ async def whole_body(answer: UpstreamAnswer) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def relay_whole(exchange: Exchange, answer: UpstreamAnswer) -> None:
+async def relay_whole(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -> None:
     """A JSON answer: read to its end and understood before the first byte is passed on, so that it can be retried.
 
     Raises: NodeFault, with nothing sent.
     """
-    assert exchange.api is not None
-    body = await whole_body(answer)
-    known = exchange.api.read_answer(body)
+    known = plan.read_answer(await whole_body(answer))
     exchange.tokens = known.tokens
     exchange.completion_texts = known.completion_texts
-    if exchange.renamed:
-        body = document.replace_member(body, "model", document.as_json(exchange.asked_model))
-    await replies.answer(exchange, answer.status, replies.forwarded(answer.headers), body)
+    await replies.answer(exchange, answer.status, replies.forwarded(answer.headers), known.body)
 
 
-async def relay_stream(exchange: Exchange, answer: UpstreamAnswer) -> None:
+async def relay_stream(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -> None:
     """An event stream: each event is passed on when it is whole, and at once.
 
     An event is never passed on in part, so that an error event can always follow. Before the first event nothing is
@@ -50,8 +45,7 @@ async def relay_stream(exchange: Exchange, answer: UpstreamAnswer) -> None:
 
     Raises: NodeFault. `exchange.first_byte` tells whether the client has seen anything of it.
     """
-    assert exchange.api is not None
-    reader = exchange.api.open_stream(not exchange.wants_usage_chunk)
+    reader = plan.open_stream()
     splitter = EventSplitter()
     try:
         while data := await answer.read():
@@ -82,8 +76,6 @@ async def _pass_on(exchange: Exchange, answer: UpstreamAnswer, reader: StreamRea
         raise BrokenFault("the node told an error in place of an answer")
     if not out:
         return
-    if exchange.renamed:
-        out = b"".join([_renamed(event, exchange.asked_model) for event in EventSplitter().feed(out)])
     if exchange.first_byte is None:
         await _begin(exchange, answer)
     await replies.write(exchange, out, more=True)
@@ -100,11 +92,3 @@ def _split(splitter: EventSplitter, data: bytes) -> list[bytes]:
         return splitter.feed(data)
     except EventTooLong:
         raise MalformedFault("the answer is not an event stream") from None
-
-
-def _renamed(event: bytes, name: str) -> bytes:
-    """The event with the model's name in its data replaced by what the client called it."""
-    data = data_of(event)
-    if not data.startswith(b"{"):
-        return event
-    return b"data: " + document.replace_member(data, "model", document.as_json(name)) + b"\n\n"

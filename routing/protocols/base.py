@@ -1,18 +1,20 @@
 """What an inference API says, as data and small pure functions: the one request path serves all of them.
 
-An `Api` tells where the model stands, which values are out of range, what a whole answer is, where its usage is, and
-how an event stream of it ends. Routing, queue, failover, exclusion and history know nothing more than this.
+An `Api` tells where the model stands, which values are out of range, and how errors look. Its `plan` says how a node is
+asked: usually with the client's own bytes, and the answer is the client's too; a plan may also translate both ways.
+Routing, queue, failover, exclusion and history know nothing more than this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
 from routing.core.errors import Refusal, body_invalid, model_missing, parameter_invalid
+from routing.core.table import NodeEntry
 from routing.core.usage import Tokens
 
 
@@ -53,6 +55,31 @@ def read_envelope(body: bytes) -> Envelope:
     return envelope
 
 
+@dataclass(slots=True)
+class Call:
+    """One request as its API sees it. `asked_model` is the client's word, `model` the one behind an alias of it."""
+
+    path: str
+    body: bytes
+    envelope: Envelope
+    asked_model: str
+    model: str
+
+    @property
+    def streaming(self) -> bool:
+        return self.envelope.stream is True
+
+    @property
+    def renamed(self) -> bool:
+        """The client used an alias: the node is asked for the model, the client is answered with the alias."""
+        return self.model != self.asked_model
+
+    @property
+    def wants_usage_chunk(self) -> bool:
+        options = self.envelope.stream_options
+        return isinstance(options, dict) and options.get("include_usage") is True
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """The values that an API certainly allows for one parameter. Null and absent are always allowed."""
@@ -77,14 +104,15 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is worth knowing of a whole, non-streamed answer."""
+    """A whole, non-streamed answer: what the client gets of it, and what is worth knowing."""
 
+    body: bytes
     tokens: Tokens | None
     completion_texts: Callable[[], Sequence[str]]
 
 
 class StreamReader(Protocol):
-    """Follows one event stream of an API. `take` is called with each whole event, in order."""
+    """Follows one event stream. `take` is called with each whole event of the node, in order."""
 
     @property
     def whole(self) -> bool:
@@ -103,10 +131,20 @@ class StreamReader(Protocol):
         """How many events carried a piece of the answer: about one token each, where no usage came."""
 
     def take(self, event: bytes) -> bytes:
-        """What of this event goes to the client now: usually all of it."""
+        """What goes to the client now because of this event: usually the event itself."""
 
     def end(self) -> bytes:
         """What was held back until the stream proved whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one node is asked on behalf of a call, and how its answer becomes the client's."""
+
+    path: str
+    body: bytes
+    read_answer: Callable[[bytes], Answer]
+    open_stream: Callable[[], StreamReader]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +154,11 @@ class Api:
     kind: str
     path: str
     capability: str
-    streams: bool
     ranges: Mapping[str, Range]
-    read_answer: Callable[[bytes], Answer]
-    open_stream: Callable[[bool], StreamReader]
+    plan: Callable[[Call, NodeEntry], Plan]
     prompt_texts: Callable[[bytes], Sequence[str]]
     error_event: Callable[[Refusal], bytes]
+    read_envelope: Callable[[bytes], Envelope] = field(default=read_envelope)
 
     def check_parameters(self, envelope: Envelope) -> None:
         """Raises: Refusal (400), for a value that is certainly out of the API's range."""

@@ -6,15 +6,18 @@ https://platform.openai.com/docs/api-reference, and SPEC-63acef08, SPEC-0f1de549
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
+from routing.core import document
 from routing.core.errors import MalformedFault, Refusal
 from routing.core.sse import DONE, data_of
+from routing.core.table import NodeEntry
 from routing.core.usage import Tokens, UsageFields, texts_in
-from routing.protocols.base import Answer, Api, Range, error_body
+from routing.protocols.base import Answer, Api, Call, Plan, Range, error_body
 
 INFINITY: Final = float("inf")
 _SAMPLING: Final = {
@@ -64,10 +67,11 @@ class ChunkStream:
     event that only the gateway asked for is taken out.
     """
 
-    __slots__ = ("_done", "_hide_usage", "deltas", "failed", "tokens", "whole")
+    __slots__ = ("_done", "_hide_usage", "_rename", "deltas", "failed", "tokens", "whole")
 
-    def __init__(self, hide_usage: bool) -> None:
+    def __init__(self, *, hide_usage: bool, rename: str | None = None) -> None:
         self._hide_usage = hide_usage
+        self._rename = rename
         self._done = b""
         self.whole = False
         self.failed = False
@@ -81,6 +85,9 @@ class ChunkStream:
             return b""
         if not data:
             return event
+        if self._rename is not None and data.startswith(b"{"):
+            data = document.replace_member(data, "model", document.as_json(self._rename))
+            event = b"data: " + data + b"\n\n"
         if not self.whole and _FINISHED.search(data):
             self.whole = True
         if _USAGE.search(data):
@@ -114,7 +121,7 @@ def _read_choices(body: bytes) -> Answer:
         answer = _choices.decode(body)
     except (msgspec.DecodeError, RecursionError):
         raise MalformedFault("the answer is not a completion") from None
-    return Answer(_read_usage(answer.usage), lambda: _texts_of_choices(answer.choices))
+    return Answer(body, _read_usage(answer.usage), lambda: _texts_of_choices(answer.choices))
 
 
 def _read_vectors(body: bytes) -> Answer:
@@ -122,7 +129,7 @@ def _read_vectors(body: bytes) -> Answer:
         answer = _vectors.decode(body)
     except (msgspec.DecodeError, RecursionError):
         raise MalformedFault("the answer is not a list of embeddings") from None
-    return Answer(_read_usage(answer.usage), tuple)
+    return Answer(body, _read_usage(answer.usage), tuple)
 
 
 def _texts_of_choices(choices: list[msgspec.Raw]) -> Sequence[str]:
@@ -143,14 +150,62 @@ def _error_event(refusal: Refusal) -> bytes:
     return b"data: " + error_body(refusal) + b"\n\n"
 
 
+def _plan_choices(call: Call, node: NodeEntry) -> Plan:
+    """The client's own bytes, but for the model behind an alias, and a usage count where a stream has none."""
+    body = _renamed(call)
+    hide_usage = call.streaming and not call.wants_usage_chunk
+    if hide_usage:
+        body = _with_usage(body, call.envelope.stream_options)
+    return Plan(
+        path=call.path,
+        body=body,
+        read_answer=_restoring(call, _read_choices),
+        open_stream=lambda: ChunkStream(hide_usage=hide_usage, rename=call.asked_model if call.renamed else None),
+    )
+
+
+def _plan_vectors(call: Call, node: NodeEntry) -> Plan:
+    return Plan(
+        path=call.path,
+        body=_renamed(call),
+        read_answer=_restoring(call, _read_vectors),
+        open_stream=lambda: ChunkStream(hide_usage=False),
+    )
+
+
+def _renamed(call: Call) -> bytes:
+    if not call.renamed:
+        return call.body
+    return document.replace_member(call.body, "model", document.as_json(call.model))
+
+
+def _restoring(call: Call, read: Callable[[bytes], Answer]) -> Callable[[bytes], Answer]:
+    """Reads an answer in which the model has the name again that the client used."""
+    if not call.renamed:
+        return read
+    name = document.as_json(call.asked_model)
+
+    def read_and_restore(body: bytes) -> Answer:
+        answer = read(body)
+        return replace(answer, body=document.replace_member(body, "model", name))
+
+    return read_and_restore
+
+
+def _with_usage(body: bytes, options: Any) -> bytes:
+    if options is not None:
+        return document.replace_member(body, "stream_options", document.as_json({**options, "include_usage": True}))
+    if b"stream_options" in body:  # null says nothing, but a second member of that name would be one too many
+        body = document.remove_member(body, "stream_options")
+    return document.insert_member(body, "stream_options", b'{"include_usage":true}')
+
+
 CHAT: Final = Api(
     kind="chat",
     path="/v1/chat/completions",
     capability="text",
-    streams=True,
     ranges=_CHAT,
-    read_answer=_read_choices,
-    open_stream=ChunkStream,
+    plan=_plan_choices,
     prompt_texts=_prompt_texts,
     error_event=_error_event,
 )
@@ -158,10 +213,8 @@ COMPLETIONS: Final = Api(
     kind="completion",
     path="/v1/completions",
     capability="text",
-    streams=True,
     ranges=_SAMPLING,
-    read_answer=_read_choices,
-    open_stream=ChunkStream,
+    plan=_plan_choices,
     prompt_texts=_prompt_texts,
     error_event=_error_event,
 )
@@ -169,10 +222,8 @@ EMBEDDINGS: Final = Api(
     kind="embedding",
     path="/v1/embeddings",
     capability="embedding",
-    streams=False,
     ranges={},
-    read_answer=_read_vectors,
-    open_stream=ChunkStream,
+    plan=_plan_vectors,
     prompt_texts=_prompt_texts,
     error_event=_error_event,
 )

@@ -19,7 +19,7 @@ test: check  ## Everything: checks, tests in both profiles, browser, real nodes
 check: $(VENV)/.dev  ## Format, lint, types, direction of imports, migrations
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/djade --target-version 5.2 --check templates
+	find templates -name '*.html' -exec $(BIN)/djade --target-version 5.2 --check {} +
 	$(BIN)/lint-imports
 	$(BIN)/mypy .
 	$(BIN)/python -W error::DeprecationWarning manage.py makemigrations --check --dry-run

@@ -16,7 +16,7 @@ from typing import Any, Final
 from daphne import server as daphne_server
 from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.ws_protocol import WebSocketFactory
-from twisted.internet import reactor
+from twisted.internet import reactor as twisted_reactor
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import globalLogBeginner
 from zope.interface import implementer
@@ -27,6 +27,7 @@ from routing.core.errors import body_too_large
 from routing.protocols.base import error_body
 
 log = logging.getLogger("llmlb.serve")
+reactor: Any = twisted_reactor  # a module to mypy, the asyncio reactor at run time
 
 ROOT_PATH_HEADER: Final = b"daphne-root-path"
 SLOWEST_READER_SECONDS: Final = 300.0
@@ -158,7 +159,8 @@ class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]
             maxMessagePayloadSize=WEBSOCKET_LIMIT_BYTES,
             maxFramePayloadSize=WEBSOCKET_LIMIT_BYTES,
         )
-        globalLogBeginner.beginLoggingTo([lambda _: None], redirectStandardIO=False, discardBuffer=True)
+        silent: Any = lambda _: None  # noqa: E731
+        globalLogBeginner.beginLoggingTo([silent], redirectStandardIO=False, discardBuffer=True)
         for bound in self._sockets:
             bound.listen(BACKLOG)
             self._ports.append(reactor.adoptStreamPort(bound.fileno(), bound.family, self.http_factory))

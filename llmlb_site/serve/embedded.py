@@ -17,11 +17,12 @@ from typing import Any, Final, Protocol
 from celery import Celery
 from celery.beat import Scheduler, Service
 from celery.worker import WorkController
-from celery.worker import state as worker_state
+from celery.worker import state as celery_worker_state
 
 from llmlb_site.lib import health
 
 log = logging.getLogger("llmlb.embedded")
+worker_state: Any = celery_worker_state  # its stubs say that should_stop is always None
 
 POOL_SIZE: Final = 8
 BEAT_MAX_SLEEP_SECONDS: Final = 0.5
@@ -76,10 +77,11 @@ class Beat:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._service: Service | None = None
+        self._service: Any = None
 
     def run(self) -> None:
-        self._service = Service(
+        service: Any = Service  # its stubs are of an older Celery
+        self._service = service(
             self._app, max_interval=BEAT_MAX_SLEEP_SECONDS, scheduler_cls=Scheduler, remote_control=False
         )
         self._service.start()

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from llmlb_site.serve.lifecycle import Lifecycle, until
@@ -78,16 +78,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._stop_head_timer()
         super().on_headers_complete()
-        if self.server_state.draining and self.cycle is not None:
-            self.cycle.keep_alive = False
+        cycle: RequestResponseCycle | None = self.cycle  # None for an upgrade to a WebSocket
+        if self.server_state.draining and cycle is not None:
+            cycle.keep_alive = False
 
     def _bound_head(self, received: int) -> None:
         self._head_bytes += received
         if self._head_bytes > HEAD_LIMIT_BYTES:
             self.transport.write(_HEAD_TOO_LARGE)
             self.transport.close()
-        elif self._head_timer is None and self.cycle is not None and self.cycle.response_complete:
+        elif self._head_timer is None and self._is_idle():
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self.timeout_keep_alive_handler)
+
+    def _is_idle(self) -> bool:
+        """The last response is complete; until then the connection has more to do than to wait for a head."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and cycle.response_complete
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

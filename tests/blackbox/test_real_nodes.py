@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -28,7 +29,7 @@ def running_nodes() -> Iterator[dict[Node, subprocess.Popen[bytes]]]:
     with ExitStack() as stack:
         nodes = {node: stack.enter_context(child(*node.arguments)) for node in demo_nodes()}
         for node, process in nodes.items():
-            wait_until(lambda node=node: answers(node), seconds=60, what=f"{node.name} answers")
+            wait_until(partial(answers, node), seconds=60, what=f"{node.name} answers")
             assert process.poll() is None
         yield nodes
 

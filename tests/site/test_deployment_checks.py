@@ -19,8 +19,8 @@ def ids(environ: Mapping[str, str] | None = None, *, worker: bool = True, **chan
     return [str(each.id) for each in deployment_problems(config, environ or {}, worker=worker)]
 
 
-REDIS = {"redis_url": "redis://127.0.0.1"}
-POSTGRESQL = {"database_url": "postgres://db/llmlb"}
+REDIS: dict[str, Any] = {"redis_url": "redis://127.0.0.1"}
+POSTGRESQL: dict[str, Any] = {"database_url": "postgres://db/llmlb"}
 
 
 def test_both_profiles_are_clean() -> None:

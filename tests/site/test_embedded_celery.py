@@ -9,10 +9,9 @@ from itertools import pairwise
 
 import pytest
 from celery import Celery
-from celery.worker import state as worker_state
 
 from llmlb_site.lib import health
-from llmlb_site.serve.embedded import EmbeddedCelery, Supervised
+from llmlb_site.serve.embedded import EmbeddedCelery, Supervised, worker_state
 from tests.support.product import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -34,7 +34,8 @@ def exclude_model_from_node(
 
     Args:
         kind: the kind of request that failed; its recovery probe is of the same kind.
-        on_connect: the node could not be connected to: a check that gets through lifts the exclusion.
+        on_connect: the node could not be connected to: a check that gets through then shows a restart, and lifts
+            every exclusion of the node.
 
     Returns:
         Whether the model was in routing there until now.
@@ -45,11 +46,12 @@ def exclude_model_from_node(
         rows = NodeModel.objects.filter(node_id=node_id, model_id=model_id)
         if not rows.update(failure_count=F("failure_count") + 1):
             return False
+        if on_connect:
+            Node.objects.filter(pk=node_id).update(connect_failed=True)
         excluded = rows.filter(excluded_at=None).update(
             excluded_at=now,
             excluded_reason=reason[:REASON_LENGTH],
             excluded_kind=kind[:32],
-            excluded_on_connect=on_connect,
             next_probe_at=now if probed else None,
             probe_failures=0,
         )
@@ -112,7 +114,6 @@ def _include(rows: QuerySet[NodeModel], *, actor: Actor, reason: str) -> int:
             excluded_at=None,
             excluded_reason="",
             excluded_kind="",
-            excluded_on_connect=False,
             next_probe_at=None,
             probe_failures=0,
         )

@@ -160,8 +160,12 @@ class Node(models.Model):
         return float(self.inference_timeout or settings.LLMLB.inference_timeout)
 
     def poll_pause(self) -> timedelta:
-        """Time between the starts of two checks: a little under the interval, so that the result lies within it."""
-        return timedelta(seconds=self.effective_interval - min(1.0, 0.2 * self.effective_interval))
+        """Time between the starts of two checks: under the interval, so that the result lies within it.
+
+        By default 3.5 s. A node that goes silent right after a check is then known as dead after at most that, a tick
+        and LLMLB_PROBE_TIMEOUT: 9.1 s of the promised 10.
+        """
+        return timedelta(seconds=self.effective_interval - min(1.5, 0.3 * self.effective_interval))
 
 
 class NodeModel(models.Model):
@@ -180,7 +184,6 @@ class NodeModel(models.Model):
     excluded_kind = models.CharField(
         max_length=32, blank=True, editable=False, help_text=_("The kind of request that failed; its probe.")
     )
-    excluded_on_connect = models.BooleanField(default=False, editable=False)
     failure_count = models.PositiveIntegerField(_("failures"), default=0)
     next_probe_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
     probe_failures = models.PositiveIntegerField(default=0, editable=False)

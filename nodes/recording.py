@@ -107,21 +107,14 @@ def _succeed(node: Node, check: Check) -> Recorded:
     if check.facts is not None:
         apply_facts(node, check.facts, whole=False)
     changes = replace_models(node, check.listing.models)
-    _lift(node, came_up=came_up)
+    if came_up:
+        lift_exclusions(NodeModel.objects.filter(node=node), reason="the node came back")
     return Recorded(node, before, changes, came_up)
 
 
 def _has_new_start(node: Node, check: Check) -> bool:
     reported = check.facts.started_at if check.facts else ""
     return bool(reported and node.server_started_at) and reported != node.server_started_at
-
-
-def _lift(node: Node, *, came_up: bool) -> None:
-    rows = NodeModel.objects.filter(node=node)
-    if came_up:
-        lift_exclusions(rows, reason="the node came back")
-    else:
-        lift_exclusions(rows.filter(excluded_on_connect=True), reason="the node can be connected to")
 
 
 def _fail(node: Node, check: Check) -> Recorded:

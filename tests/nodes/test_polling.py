@@ -200,12 +200,19 @@ def test_another_start_time_clears_exclusions(start_fake: StartFake) -> None:
     assert reloaded(node).server_started_at == "1770000000"
 
 
-def test_a_plain_success_lifts_only_what_was_excluded_on_connect(start_fake: StartFake) -> None:
-    node = make_node(start_fake(["a", "b"]))
-    exclude(node, "a", on_connect=True)
-    exclude(node, "b")
+def test_a_plain_success_lifts_nothing(start_fake: StartFake) -> None:
+    node = make_node(start_fake(["a"]))
+    exclude(node, "a")
     poll()
-    assert excluded_of(node) == {"b"}
+    assert excluded_of(node) == {"a"}
+
+
+def test_a_success_after_a_request_that_could_not_connect_lifts_all(start_fake: StartFake) -> None:
+    node = make_node(start_fake(["a", "b"]))
+    exclude(node, "a")
+    exclude(node, "b", on_connect=True)
+    poll()
+    assert excluded_of(node) == set()
 
 
 def test_garbage_between_two_good_answers_is_no_restart(start_fake: StartFake) -> None:

@@ -189,7 +189,7 @@ class Attempts:
             self._fleet.target(lease.node.id),
             "POST",
             plan.path,
-            _node_headers(exchange),
+            _node_headers(exchange) + list(plan.headers),
             plan.body,
             silence=lease.node.timeout,
         )
@@ -197,6 +197,8 @@ class Attempts:
             entry.status = answer.status
             if not 200 <= answer.status < 300:
                 await self._node_error(lease, answer)
+            elif plan.opaque:
+                await relay.relay_opaque(exchange, answer)
             elif _is_event_stream(answer.headers) and exchange.streaming:
                 await relay.relay_stream(exchange, plan, answer)
             else:

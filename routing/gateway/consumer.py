@@ -79,6 +79,7 @@ class Gateway:
 
     async def _infer(self, exchange: Exchange, api: Api) -> None:
         """The twelve steps of one inference request (contract, section 6)."""
+        exchange.dialect = api.dialect
         if exchange.method != "POST":
             raise method_not_allowed(exchange.method, api.path, "POST")
         exchange.api = api

@@ -13,7 +13,7 @@ from typing import Any, Final
 from history.entries import AttemptEntry
 from routing.core.table import Pair, Principal
 from routing.core.usage import Tokens
-from routing.protocols.base import Api, Call
+from routing.protocols.base import OPENAI, Api, Call, Dialect
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -39,6 +39,7 @@ class Exchange:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     principal: Principal | None = None
     api: Api | None = None
+    dialect: Dialect = OPENAI
     body: bytes = b""
     call: Call | None = None
     attempts: list[AttemptEntry] = field(default_factory=list)

@@ -37,6 +37,22 @@ async def relay_whole(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) ->
     await replies.answer(exchange, answer.status, replies.forwarded(answer.headers), known.body)
 
 
+async def relay_opaque(exchange: Exchange, answer: UpstreamAnswer) -> None:
+    """Bytes as they come, of whatever kind. Nothing is sent before the first of them.
+
+    Raises: NodeFault. `exchange.first_byte` tells whether the client has seen anything of it.
+    """
+    while data := await answer.read():
+        if exchange.first_byte is None:
+            await replies.begin(
+                exchange, answer.status, [*replies.forwarded(answer.headers), *replies.own_headers(exchange)]
+            )
+        await replies.write(exchange, data, more=True)
+    if exchange.first_byte is None:
+        raise BrokenFault("the answer is empty")
+    await replies.write(exchange, b"", more=False)
+
+
 async def relay_stream(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -> None:
     """An event stream: each event is passed on when it is whole, and at once.
 
@@ -64,10 +80,9 @@ async def relay_stream(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -
 
 async def end_broken_stream(exchange: Exchange, refusal: Refusal) -> None:
     """Tell a client that is in the middle of a stream that there is no more: an error event, and no `[DONE]`."""
-    assert exchange.api is not None
     exchange.error_code = refusal.code
     exchange.error_message = refusal.message
-    await replies.write(exchange, exchange.api.error_event(refusal), more=False)
+    await replies.write(exchange, exchange.dialect.event(refusal), more=False)
 
 
 async def _pass_on(exchange: Exchange, answer: UpstreamAnswer, reader: StreamReader, events: list[bytes]) -> None:

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from routing.core.errors import Refusal
 from routing.gateway.exchange import Exchange, HeaderList
-from routing.protocols.base import error_body
 from routing.upstream.base import Headers
 
 CAPTURE_BYTES: Final = 256 * 1024
@@ -86,11 +85,12 @@ async def json(exchange: Exchange, body: bytes, status: int = 200) -> None:
 
 
 async def refuse(exchange: Exchange, refusal: Refusal) -> None:
-    """A refusal, in the shape that OpenAI's SDKs parse."""
+    """A refusal, in the shape that the client's SDK parses."""
     exchange.error_code = refusal.code
     exchange.error_message = refusal.message
     headers = [(b"content-type", b"application/json"), *_encoded(refusal.headers)]
-    await answer(exchange, refusal.status, headers, error_body(refusal))
+    status, body = exchange.dialect.answer(refusal)
+    await answer(exchange, status, headers, body)
 
 
 @lru_cache(maxsize=4096)

@@ -7,9 +7,9 @@ Routing, queue, failover, exclusion and history know nothing more than this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -111,6 +111,17 @@ class Answer:
     completion_texts: Callable[[], Sequence[str]]
 
 
+class BodySource(Protocol):
+    """A request body that is too large to hold in memory. It can be sent more than once: to the next node."""
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """From the beginning, in pieces of modest size."""
+
+
 class StreamReader(Protocol):
     """Follows one event stream. `take` is called with each whole event of the node, in order."""
 
@@ -139,12 +150,25 @@ class StreamReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one node is asked on behalf of a call, and how its answer becomes the client's."""
+    """How one node is asked on behalf of a call, and how its answer becomes the client's.
+
+    `opaque`: what succeeds is passed on as it comes, whatever it is (audio); only its end tells that it was whole.
+    """
 
     path: str
-    body: bytes
+    body: bytes | BodySource
     read_answer: Callable[[bytes], Answer]
     open_stream: Callable[[], StreamReader]
+    opaque: bool = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How an API's clients are told that something went wrong: as an answer, and in the middle of a stream."""
+
+    answer: Callable[[Refusal], tuple[int, bytes]]
+    event: Callable[[Refusal], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +181,7 @@ class Api:
     ranges: Mapping[str, Range]
     plan: Callable[[Call, NodeEntry], Plan]
     prompt_texts: Callable[[bytes], Sequence[str]]
-    error_event: Callable[[Refusal], bytes]
+    dialect: Dialect
     read_envelope: Callable[[bytes], Envelope] = field(default=read_envelope)
 
     def check_parameters(self, envelope: Envelope) -> None:
@@ -172,7 +196,13 @@ class Api:
             raise parameter_invalid("stream_options", "'stream_options' must be an object.")
 
 
-def error_body(refusal: Refusal) -> bytes:
-    """A refusal as OpenAI's SDKs parse it."""
+def _openai_body(refusal: Refusal) -> bytes:
     error = {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.code}
     return msgspec.json.encode({"error": {**error, **refusal.extra}})
+
+
+# As OpenAI's SDKs parse it; also for every path that belongs to no API.
+OPENAI: Final = Dialect(
+    answer=lambda refusal: (refusal.status, _openai_body(refusal)),
+    event=lambda refusal: b"data: " + _openai_body(refusal) + b"\n\n",
+)

@@ -13,11 +13,11 @@ from typing import Any, Final
 import msgspec
 
 from routing.core import document
-from routing.core.errors import MalformedFault, Refusal
+from routing.core.errors import MalformedFault
 from routing.core.sse import DONE, data_of
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens, UsageFields, texts_in
-from routing.protocols.base import Answer, Api, Call, Plan, Range, error_body
+from routing.protocols.base import OPENAI, Answer, Api, Call, Plan, Range
 
 INFINITY: Final = float("inf")
 _SAMPLING: Final = {
@@ -146,10 +146,6 @@ def _prompt_texts(body: bytes) -> Sequence[str]:
     return list(texts_in(msgspec.json.decode(body)))
 
 
-def _error_event(refusal: Refusal) -> bytes:
-    return b"data: " + error_body(refusal) + b"\n\n"
-
-
 def _plan_choices(call: Call, node: NodeEntry) -> Plan:
     """The client's own bytes, but for the model behind an alias, and a usage count where a stream has none."""
     body = _renamed(call)
@@ -207,7 +203,7 @@ CHAT: Final = Api(
     ranges=_CHAT,
     plan=_plan_choices,
     prompt_texts=_prompt_texts,
-    error_event=_error_event,
+    dialect=OPENAI,
 )
 COMPLETIONS: Final = Api(
     kind="completion",
@@ -216,7 +212,7 @@ COMPLETIONS: Final = Api(
     ranges=_SAMPLING,
     plan=_plan_choices,
     prompt_texts=_prompt_texts,
-    error_event=_error_event,
+    dialect=OPENAI,
 )
 EMBEDDINGS: Final = Api(
     kind="embedding",
@@ -225,7 +221,7 @@ EMBEDDINGS: Final = Api(
     ranges={},
     plan=_plan_vectors,
     prompt_texts=_prompt_texts,
-    error_event=_error_event,
+    dialect=OPENAI,
 )
 
 APIS: Final = {api.path: api for api in (CHAT, COMPLETIONS, EMBEDDINGS)}

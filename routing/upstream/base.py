@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from routing.protocols.base import BodySource
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -66,7 +68,7 @@ class Upstream(Protocol):
     """Sends requests to nodes."""
 
     async def send(
-        self, target: Target, method: str, path: str, headers: Headers, body: bytes, *, silence: float
+        self, target: Target, method: str, path: str, headers: Headers, body: bytes | BodySource, *, silence: float
     ) -> UpstreamAnswer:
         """Send, and wait for the head of the answer. `silence` is the longest time without a byte, in seconds.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from routing.core.errors import ConnectFault
+from routing.protocols.base import BodySource
 from routing.upstream.base import Headers, Target, UpstreamAnswer
 from routing.upstream.connection import Connection, StaleConnection
 
@@ -54,21 +55,20 @@ class PooledClient:
         self._closed = False
 
     async def send(
-        self, target: Target, method: str, path: str, headers: Headers, body: bytes, *, silence: float
+        self, target: Target, method: str, path: str, headers: Headers, body: bytes | BodySource, *, silence: float
     ) -> UpstreamAnswer:
         """See `Upstream.send`."""
+        source = None if isinstance(body, bytes) else body
         data = _request_bytes(target, method, path, headers, body)
         key = (target.host, target.port, target.secure)
         connection = self._reuse(key) or await self._connect(key)
         try:
             try:
-                connection.request(data, silence)
-                await connection.head()
+                await connection.ask(data, source, silence)
             except StaleConnection:
                 connection.abort()
                 connection = await self._connect(key)
-                connection.request(data, silence)
-                await connection.head()
+                await connection.ask(data, source, silence)
         except BaseException:
             connection.abort()
             raise
@@ -125,13 +125,16 @@ class PooledClient:
         return self._tls
 
 
-def _request_bytes(target: Target, method: str, path: str, headers: Headers, body: bytes) -> bytes:
+def _request_bytes(target: Target, method: str, path: str, headers: Headers, body: bytes | BodySource) -> bytes:
+    """The head, and the body with it if it is in memory."""
     parts = [f"{method} {target.prefix}{path} HTTP/1.1\r\n".encode("ascii"), target.head]
     for name, value in headers:
         parts += (name, b": ", value, b"\r\n")
-    if body or method not in ("GET", "HEAD", "DELETE"):
-        parts.append(b"Content-Length: %d\r\n" % len(body))
-    parts += (b"\r\n", body)
+    held = body if isinstance(body, bytes) else b""
+    length = len(held) if isinstance(body, bytes) else body.length
+    if length or method not in ("GET", "HEAD", "DELETE"):
+        parts.append(b"Content-Length: %d\r\n" % length)
+    parts += (b"\r\n", held)
     return b"".join(parts)
 
 

@@ -9,6 +9,7 @@ from typing import Final, cast
 import httptools
 
 from routing.core.errors import BrokenFault, MalformedFault, NodeFault, SendFault, TimeoutFault
+from routing.protocols.base import BodySource
 from routing.upstream.base import Headers
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -41,6 +42,7 @@ class Connection(asyncio.Protocol):
         "_timer",
         "_until_close",
         "_waiter",
+        "_write_paused",
         "headers",
         "idle_since",
         "lost",
@@ -73,13 +75,26 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._error: NodeFault | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._write_paused = False
         self._silence = 0.0
         self._deadline = 0.0
 
     # --- used by the client ---------------------------------------------------------------------------------------
 
-    def request(self, data: bytes, silence: float) -> None:
-        """Write a request, whole. What comes next is its answer."""
+    async def ask(self, data: bytes, source: BodySource | None, silence: float) -> None:
+        """Send a request and wait until status and headers of its answer are here.
+
+        `data` is the head, with the body if that is in memory; otherwise the body is read from `source` no faster
+        than the node takes it.
+
+        Raises: StaleConnection, SendFault, TimeoutFault, MalformedFault.
+        """
+        self._begin(data, silence)
+        if source is not None:
+            await self._send_body(source)
+        await self._head()
+
+    def _begin(self, data: bytes, silence: float) -> None:
         self._reset()
         self.requests += 1
         self._silence = silence
@@ -88,11 +103,20 @@ class Connection(asyncio.Protocol):
         self._watch_silence()
         self.transport.write(data)
 
-    async def head(self) -> None:
-        """Wait until status and headers are here.
+    async def _send_body(self, source: BodySource) -> None:
+        """Stops early where the node has answered already, or is gone: `_head` tells which."""
+        for piece in source.pieces():
+            if not self._takes_more():
+                return
+            self.transport.write(piece)
+            self._deadline = self._loop.time() + self._silence
+            while self._write_paused and self._takes_more():
+                await self._wait()
 
-        Raises: StaleConnection, SendFault, TimeoutFault, MalformedFault.
-        """
+    def _takes_more(self) -> bool:
+        return not (self.lost or self._head_done or self._error is not None)
+
+    async def _head(self) -> None:
         while not self._head_done:
             if self._error is not None:
                 if self.requests > 1 and self._fresh_bytes == 0 and isinstance(self._error, SendFault):
@@ -170,6 +194,13 @@ class Connection(asyncio.Protocol):
             self._fail(BrokenFault("the node's answer stopped before its end"))
         else:
             self._fail(SendFault("the node closed the connection before it answered"))
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._wake()
 
     # --- called by the parser -------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
@@ -258,3 +258,47 @@ async def until(check: Callable[[], object]) -> None:
     async with asyncio.timeout(3):
         while not check():
             await asyncio.sleep(0.005)
+
+
+class Pieces:
+    """A body of `count` pieces of 64 KB that is never in memory as a whole."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.sent = 0
+
+    @property
+    def length(self) -> int:
+        return self.count * 65536
+
+    def pieces(self) -> Iterator[bytes]:
+        for _ in range(self.count):
+            self.sent += 1
+            yield b"x" * 65536
+
+
+async def test_a_large_body_is_sent_no_faster_than_the_node_reads(client: PooledClient, listen: Listen) -> None:
+    may_read = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await may_read.wait()
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(body.length)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    body = Pieces(512)
+    url = await listen(serve)
+    task = asyncio.create_task(client.send(Target(url), "POST", PATH, [], body, silence=5))
+    await asyncio.sleep(0.3)
+    assert body.sent < 256
+    may_read.set()
+    assert await read_all(await task) == b"hi"
+    assert body.sent == 512
+
+
+async def test_a_node_that_refuses_a_large_body_early_is_heard(client: PooledClient, listen: Listen) -> None:
+    url = await listen(saying(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno", then_close=False))
+    body = Pieces(2000)
+    answer = await client.send(Target(url), "POST", PATH, [], body, silence=5)
+    assert (answer.status, await read_all(answer)) == (413, b"no")
+    assert body.sent < 2000

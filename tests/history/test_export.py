@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from django.db import connection
+import pytest_asyncio
+from asgiref.sync import sync_to_async
+from django.db import connection, connections
 from django.test import AsyncClient
 from django.test.utils import CaptureQueriesContext
 
@@ -23,8 +26,15 @@ API = "/api/dashboard/request-responses/export"
 PAGE = "/history/export"
 
 
+@pytest_asyncio.fixture(autouse=True)
+async def no_connection_stays_open() -> AsyncIterator[None]:
+    """Django's test client does not close what a request's thread opened."""
+    yield
+    await sync_to_async(connections.close_all)()
+
+
 async def download(person: User, url: str, accept: str = "*/*") -> tuple[Any, str]:
-    client = AsyncClient(headers={"accept": accept})
+    client: Any = AsyncClient(headers={"accept": accept})
     await client.aforce_login(person)
     answer = await client.get(url)
     assert answer.status_code == 200
@@ -85,6 +95,4 @@ async def test_an_unknown_format_is_said(ken: User) -> None:
 
 
 async def _stored(*entries: Any) -> None:
-    from asgiref.sync import sync_to_async
-
     await sync_to_async(store)(*entries)

@@ -83,6 +83,7 @@ class Background:
             for task in rest:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        self._loop.run_until_complete(asyncio.sleep(0.01))  # sockets are closed a round after their transports
         self._loop.close()
 
     def _release_connections(self) -> None:

@@ -79,9 +79,10 @@ class FakeNode:
     async def kill(self) -> None:
         """Die at once: every connection is reset, and new ones are refused."""
         self._close_listener()
-        for connection in tuple(self.connections):
-            connection.reset()
-        await asyncio.sleep(0)
+        for _ in range(3):  # a connection that the listener has just accepted is made in the next rounds of the loop
+            for connection in tuple(self.connections):
+                connection.reset()
+            await asyncio.sleep(0)
 
     def _close_listener(self) -> None:
         if self._server is not None:
@@ -286,3 +287,4 @@ async def _finish(node: FakeNode) -> None:
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
+    await asyncio.sleep(0.01)  # sockets are closed a round after their transports

@@ -15,6 +15,9 @@ from nodes.fields import EDITABLE, check_fields, clean_tags
 from nodes.models import Node, NodeType, TypeSource
 
 
+_WIDE = {"class": "vTextField"}  # the admin's own
+
+
 class TagsField(forms.CharField):
     """Tags, separated by commas."""
 
@@ -39,16 +42,18 @@ class NodeForm(forms.ModelForm[Node]):
         required=False,
         max_length=4000,
         strip=True,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off", "class": "vTextField"}),
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", **_WIDE}),
         help_text=_("Sent to this node as Bearer token. Never shown again."),
     )
     node_type = forms.ChoiceField(
-        label=_("type"),
+        label=_("Type"),
         required=False,
         choices=[("", _("Detect it")), *NodeType.choices],
         help_text=_("A choice sticks; otherwise it is detected anew whenever the node comes back."),
     )
-    tags = TagsField(label=_("tags"), required=False, help_text=_("Separated by commas."))
+    tags = TagsField(
+        label=_("Tags"), required=False, help_text=_("Separated by commas."), widget=forms.TextInput(attrs=_WIDE)
+    )
 
     class Meta:
         model = Node
@@ -65,6 +70,7 @@ class NodeForm(forms.ModelForm[Node]):
             "inference_timeout",
             "notes",
         )
+        widgets = {"name": forms.TextInput(attrs=_WIDE), "base_url": forms.TextInput(attrs=_WIDE)}
 
     def _settings(self) -> dict[str, Any]:
         """The values for the services, under their names there."""

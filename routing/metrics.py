@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-if TYPE_CHECKING:
-    from routing.engine import Engine
+from history.recorder import Recorder
+from routing.state.base import State
 
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -45,31 +45,30 @@ class Metrics:
         if completion:
             self._completion.inc(completion)
 
-    def text(self, engine: Engine) -> bytes:
+    def text(self, state: State, recorder: Recorder) -> bytes:
         """The exposition text, with the gauges of this moment."""
         moment = CollectorRegistry()
-        moment.register(_Gauges(engine))
+        moment.register(_Gauges(state, recorder))
         return generate_latest(self.registry) + generate_latest(moment)
 
 
 class _Gauges(Collector):
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, state: State, recorder: Recorder) -> None:
+        self._state = state
+        self._recorder = recorder
 
     def collect(self) -> Iterator[Metric]:
-        stats = self._engine.state.stats()
-        table = self._engine.table
-        yield GaugeMetricFamily("llmlb_queue_size", "Requests waiting for a node.", stats.waiting)
+        table, live = self._state.table, self._state.live
+        waiting = self._state.stats().waiting
+        yield GaugeMetricFamily("llmlb_queue_size", "Requests waiting for a node.", waiting)
         in_flight = GaugeMetricFamily("llmlb_in_flight", "Requests on a node.", labels=["node"])
         up = GaugeMetricFamily("llmlb_node_routable", "1 while the node takes new requests.", labels=["node"])
         for node in table.nodes.values():
-            in_flight.add_metric([node.name], self._engine.state.live.in_flight.get(node.id, 0))
+            in_flight.add_metric([node.name], live.in_flight.get(node.id, 0))
             up.add_metric([node.name], int(node.routable))
         yield in_flight
         yield up
         yield GaugeMetricFamily("llmlb_routable_models", "Models that a node can serve now.", len(table.holders))
-        health = self._engine.recorder.health()
+        health = self._recorder.health()
         yield GaugeMetricFamily("llmlb_history_backlog", "History rows not yet written.", health.backlog)
-        yield GaugeMetricFamily(
-            "llmlb_history_dropped_total", "History rows lost since the start.", health.rows_dropped
-        )
+        yield GaugeMetricFamily("llmlb_history_dropped", "History rows lost since the start.", health.rows_dropped)

@@ -28,7 +28,7 @@ async def answer(exchange: Exchange, scope: Scope, engine: Engine) -> None:
     else:
         _may_read_metrics(exchange, scope, engine)
         text = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
-        await replies.answer(exchange, 200, text, engine.metrics.text(engine))
+        await replies.answer(exchange, 200, text, engine.metrics.text(engine.state, engine.recorder))
 
 
 async def _ready(exchange: Exchange, engine: Engine) -> None:

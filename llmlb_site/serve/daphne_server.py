@@ -24,7 +24,7 @@ from zope.interface import implementer
 from llmlb_site.serve.lifecycle import Lifecycle, until
 from llmlb_site.serve.listener import BACKLOG
 from routing.core.errors import body_too_large
-from routing.protocols.base import error_body
+from routing.protocols.base import OPENAI
 
 log = logging.getLogger("llmlb.serve")
 reactor: Any = twisted_reactor  # a module to mypy, the asyncio reactor at run time
@@ -99,10 +99,9 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
 
 def _too_large(limit: int) -> bytes:
     """The gateway's own refusal, written by hand: Twisted has no response yet while a body arrives."""
-    refusal = body_too_large(limit)
-    body = error_body(refusal)
+    status, body = OPENAI.answer(body_too_large(limit))
     head = (
-        f"HTTP/1.1 {refusal.status} Content Too Large\r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {status} Content Too Large\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body

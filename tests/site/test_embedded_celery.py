@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 from celery import Celery
 
+from llmlb_site.celery import app as celery_app
 from llmlb_site.lib import health
 from llmlb_site.serve.embedded import EmbeddedCelery, Supervised, worker_state
 from tests.support.product import wait_until
@@ -17,36 +18,27 @@ from tests.support.product import wait_until
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
-@pytest.fixture(scope="module")
-def app() -> Celery:
-    """One for all: kombu's in-memory broker is global to the process, and so is the product's application."""
-    app = Celery("test", set_as_current=False)
-    app.conf.update(
-        broker_url="memory://localhost/",
-        broker_transport_options={"polling_interval": 0.05},
-        task_ignore_result=True,
-        worker_hijack_root_logger=False,
-        task_default_queue=f"test-{time.monotonic_ns()}",
-        beat_schedule={"tick": {"task": "tick", "schedule": 0.2}},
-    )
-    return app
+RAN: list[float] = []
 
 
-@pytest.fixture(scope="module")
-def every_tick(app: Celery) -> list[float]:
-    ticks: list[float] = []
-
-    @app.task(name="tick", shared=False)
-    def tick() -> None:
-        ticks.append(time.monotonic())
-
-    return ticks
+@celery_app.task(name="tests.tick", shared=False)
+def tick() -> None:
+    RAN.append(time.monotonic())
 
 
 @pytest.fixture
-def ticks(every_tick: list[float]) -> list[float]:
-    every_tick.clear()
-    return every_tick
+def app() -> Iterator[Celery]:
+    """The product's application (Celery runs one in a process), with a beat that does nothing but tick."""
+    usual = celery_app.conf.beat_schedule
+    celery_app.conf.beat_schedule = {"tick": {"task": "tests.tick", "schedule": 0.2}}
+    yield celery_app
+    celery_app.conf.beat_schedule = usual
+
+
+@pytest.fixture
+def ticks() -> list[float]:
+    RAN.clear()
+    return RAN
 
 
 @pytest.fixture
@@ -71,7 +63,7 @@ def test_beat_ticks_and_the_worker_runs_the_task(embedded: EmbeddedCelery, ticks
 
 def test_a_task_sent_by_hand_runs_at_once(embedded: EmbeddedCelery, app: Celery, ticks: list[float]) -> None:
     before = len(ticks)
-    app.send_task("tick")
+    app.send_task("tests.tick")
     wait_until(lambda: len(ticks) > before, seconds=5, what="the task")
 
 

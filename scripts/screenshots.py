@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, ViewportSize, async_playwright
 
 from nodes.fake_node import Behaviour, FakeNode, running_fake_node
 from tests.support.product import ROOT, Product
 
 PASSWORD: Final = "a long walk along the river"
-SIZE: Final = {"width": 1280, "height": 900}
+SIZE: Final = ViewportSize(width=1280, height=980)
 FLEET: Final[dict[str, tuple[str, list[str]]]] = {
     "mac-studio": ("ollama", ["llama3.2:3b", "qwen2.5:14b", "gemma3:12b", "nomic-embed-text"]),
     "cuda-01": ("vllm", ["meta-llama/Llama-3.1-70B-Instruct"]),

@@ -64,12 +64,15 @@ def bars(columns: Sequence[Bar], *, title: str, description: str) -> SafeString:
 
 
 def nice_ceiling(highest: int) -> int:
-    """The smallest of 4, 10, 20, 50, 100 … (all even) that is not below `highest`: what the top of a scale says."""
+    """The smallest of 4, 10, 20, 30, 40, 50, 60, 80, 100 … that is not below `highest`: the top of a scale.
+
+    All of them are even, so that half of it is a whole number of requests too.
+    """
     if highest <= 4:
         return 4
     power = 10
     while True:
-        for factor in (1, 2, 5):
+        for factor in (1, 2, 3, 4, 5, 6, 8):
             if power * factor >= highest:
                 return power * factor
         power *= 10

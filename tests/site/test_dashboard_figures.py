@@ -38,7 +38,9 @@ def test_an_age_says_also_when() -> None:
         assert ">1分前</time>" in tags.ago(moment)
 
 
-@pytest.mark.parametrize(("highest", "top"), [(0, 4), (4, 4), (5, 10), (11, 20), (49, 50), (51, 100), (1001, 2000)])
+@pytest.mark.parametrize(
+    ("highest", "top"), [(0, 4), (4, 4), (5, 10), (11, 20), (49, 50), (51, 60), (81, 100), (1001, 2000)]
+)
 def test_the_top_of_a_scale_is_a_round_number(highest: int, top: int) -> None:
     assert svg.nice_ceiling(highest) == top
 

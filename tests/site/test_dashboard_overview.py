@@ -13,7 +13,7 @@ from access.models import User
 from history.choices import Outcome
 from history.models import TokenTotal
 from llmlb_site.dashboard import fleet, traffic
-from llmlb_site.lib import reuse
+from llmlb_site.lib import health, reuse
 from nodes.models import NodeStatus
 from tests.site.fleet import make_node, make_request
 
@@ -74,6 +74,17 @@ def test_htmx_gets_the_live_part_alone(signed_in: SignIn, yui: User) -> None:
     assert "HX-Request" in answer["Vary"]
     whole = page(browser, **{"HX-Request": "true", "HX-History-Restore-Request": "true"})
     assert whole.startswith("<!doctype html>")
+
+
+def test_a_part_of_the_server_that_does_not_work_is_said(signed_in: SignIn, ken: User, yui: User) -> None:
+    health.report("worker of this test", ok=False, detail="it fell over")
+    try:
+        seen_by_ken, seen_by_yui = page(signed_in(ken)), page(signed_in(yui))
+    finally:
+        health.forget("worker of this test")
+    assert "does not work: worker of this test. it fell over" in " ".join(seen_by_ken.replace("</p>", "").split())
+    assert "worker of this test" in seen_by_yui
+    assert "fell over" not in seen_by_yui
 
 
 def test_upstreams_address_leads_here(signed_in: SignIn, yui: User) -> None:

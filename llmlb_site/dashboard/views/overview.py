@@ -15,6 +15,7 @@ from access.rules import page
 from history.models import RequestRecord
 from llmlb_site.dashboard import fleet, traffic
 from llmlb_site.dashboard.views.live import render_live
+from llmlb_site.lib import health
 from nodes.models import NodeModel
 
 
@@ -29,6 +30,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "traffic": traffic.last_hour(),
         "failures": traffic.recent_failures() if may_read_history else [],
         "may_read_history": may_read_history,
+        "failing_parts": health.failing(),
         **_first_steps(request),
     }
     return render_live(request, "dashboard/overview/page.html", "dashboard/overview/live.html", context)

@@ -13,7 +13,7 @@ from nodes.listing import ListedModel
 from nodes.models import Node, NodeModel, TypeSource
 
 NO_MODELS: Final = "lists no models"
-TYPE_FIELDS: Final = ("node_type", "node_type_source", "node_type_reason", "node_type_detected_at")
+TYPE_FIELDS: Final = ("node_type", "node_type_source", "node_type_reason", "node_type_detected_at", "native_apis")
 FACT_FIELDS: Final = (
     "reported_concurrency",
     "version",
@@ -56,6 +56,8 @@ def replace_models(node: Node, listed: Iterable[ListedModel]) -> ListChanges:
 
 def apply_type(node: Node, detection: Detection) -> None:
     """Set the detected engine, unless a person has chosen one. Where nothing could be seen, the old one stays."""
+    if detection.native_apis is not None:
+        node.native_apis = sorted(detection.native_apis)
     if node.node_type_source == TypeSource.MANUAL:
         return
     node.node_type_detected_at = timezone.now()

@@ -10,9 +10,10 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from nodes.apis import native_apis
 from nodes.client import CallFailed, Reply, Target, call
 from nodes.models import GpuBackend, NodeType
 
@@ -53,12 +54,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """The engine, why, and what it reports. `sure` is False where nothing was seen because pages did not answer."""
+    """The engine, why, and what it reports. `sure` is False where nothing was seen because pages did not answer.
+
+    `native_apis` are the paths besides chat that it serves itself, None where it did not tell.
+    """
 
     node_type: NodeType
     reason: str
     facts: Facts
     sure: bool
+    native_apis: frozenset[str] | None = None
 
 
 @dataclass
@@ -81,9 +86,10 @@ class Evidence:
 async def detect(target: Target, listing: Reply, *, budget: float = BUDGET_SECONDS) -> Detection:
     """Ask a node what it is, all pages at once, in `budget` seconds at most. `listing` is its `/v1/models`."""
     deadline = time.monotonic() + budget
+    apis = asyncio.create_task(native_apis(target, deadline=deadline))
     replies = await asyncio.gather(*(_page(target, path, deadline) for path in PAGES))
     pages = {path: reply for path, reply in zip(PAGES, replies, strict=True) if reply is not None}
-    return judge(listing, pages)
+    return replace(judge(listing, pages), native_apis=await apis)
 
 
 async def _page(target: Target, path: str, deadline: float) -> Reply | None:

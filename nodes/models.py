@@ -115,6 +115,13 @@ class Node(models.Model):
         _("latency (ms)"), null=True, blank=True, help_text=_("Of the checks; moving average, α 0.2.")
     )
     version = models.CharField(_("version"), max_length=60, blank=True)
+    native_apis = models.JSONField(
+        _("APIs of its own"),
+        default=list,
+        blank=True,
+        editable=False,
+        help_text=_("Paths besides chat that it serves itself. Others are translated for it."),
+    )
     server_started_at = models.CharField(max_length=60, blank=True, editable=False)
     registered_at = models.DateTimeField(_("registered"), default=timezone.now, editable=False)
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True)

@@ -35,7 +35,15 @@ CHECK_FIELDS: Final = (
     *FACT_FIELDS,
 )
 # What routing or a page shows as state. Latency and load alone are no news.
-STATE_FIELDS: Final = ("status", "node_type", "reported_concurrency", "version", "gpu_backend", "last_error")
+STATE_FIELDS: Final = (
+    "status",
+    "node_type",
+    "reported_concurrency",
+    "version",
+    "gpu_backend",
+    "last_error",
+    "native_apis",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from history.recorder import Recorder
 from llmlb_site.lib.config import Config
@@ -83,6 +84,13 @@ class Engine:
 
     def check_node(self, node_id: int) -> None:
         self.control.do(lambda: services.check_node_soon(node_id=node_id), what="a check")
+
+    def not_served(self, node_id: int, path: str) -> None:
+        """See `attempt.Fleet.not_served`."""
+        node = self.table.nodes.get(node_id)
+        if node is not None and path in node.speaks:
+            self.state.install(self.table.with_node(replace(node, speaks=node.speaks - {path})))
+            self.control.do(lambda: services.forget_api(node_id=node_id, path=path), what="an API that is not served")
 
     # --- what the control thread read -----------------------------------------------------------------------------
 

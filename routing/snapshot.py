@@ -76,6 +76,7 @@ def node_entry(node: Node) -> NodeEntry:
         draining=node.draining,
         enabled=node.enabled,
         node_type=node.node_type,
+        speaks=frozenset(node.native_apis),
     )
 
 

@@ -102,6 +102,9 @@ class NodeAnswer(serializers.ModelSerializer[Node]):
     inference_timeout_secs = serializers.SerializerMethodField()
     tags = serializers.ListField(child=serializers.CharField())
     device_info = DeviceInfo(source="*")
+    native_apis = serializers.ListField(
+        child=serializers.CharField(), help_text="Paths besides chat that it serves itself; others are translated."
+    )
     model_count = serializers.SerializerMethodField()
     executable_models = serializers.SerializerMethodField()
     excluded_models = serializers.SerializerMethodField()
@@ -130,6 +133,7 @@ class NodeAnswer(serializers.ModelSerializer[Node]):
             "inference_timeout_secs",
             "latency_ms",
             "version",
+            "native_apis",
             "device_info",
             "last_seen",
             "last_error",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -19,6 +20,8 @@ from nodes.fields import check_fields
 from nodes.models import Node, TypeSource
 from nodes.refusals import UnknownNode
 from nodes.soon import enqueue
+
+log = logging.getLogger("llmlb.nodes")
 
 # A check that began this lately is not repeated: fifty requests that fail at once ask for one check, not for fifty.
 JUST_CHECKED: Final = timedelta(seconds=0.5)
@@ -52,6 +55,18 @@ def update_node(*, node_id: int, changes: Mapping[str, Any], actor: Actor) -> No
 def set_node_type(*, node_id: int, node_type: str | None, actor: Actor) -> Node:
     """Choose a node's engine; the choice sticks. None: detect it again. Raises: UnknownNode, ValidationError."""
     return update_node(node_id=node_id, changes={"node_type": node_type}, actor=actor)
+
+
+def forget_api(*, node_id: int, path: str) -> None:
+    """A request has shown that a node does not serve this path itself. Nothing happens if that is known."""
+    with transaction.atomic():
+        node = Node.objects.select_for_update().filter(pk=node_id).first()
+        if node is None or path not in node.native_apis:
+            return
+        node.native_apis = [known for known in node.native_apis if known != path]
+        node.save(update_fields=["native_apis"])
+        publish("nodes", {"node": node_id})
+    log.warning("node=%s does not serve %s itself; it is translated from now on", node.name, path)
 
 
 def delete_node(*, node_id: int, actor: Actor) -> None:

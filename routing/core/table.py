@@ -13,6 +13,7 @@ class NodeEntry:
     """One node as the path of a request sees it. Times are seconds, `latency` that of its health checks.
 
     `limit` is how many requests it is given at once (0 = no limit), `timeout` the longest time without a byte.
+    `speaks` are the paths that it serves itself besides chat, completions and embeddings.
     """
 
     id: int
@@ -27,6 +28,7 @@ class NodeEntry:
     draining: bool = False
     enabled: bool = True
     node_type: str = "openai_compatible"
+    speaks: frozenset[str] = frozenset()
 
     @property
     def routable(self) -> bool:
@@ -96,6 +98,15 @@ class RoutingTable:
             else:
                 holders.pop(model, None)
         return replace(self, holders=holders)
+
+    def with_node(self, changed: NodeEntry) -> RoutingTable:
+        """The same fleet with what is known of one node replaced."""
+        nodes = {**self.nodes, changed.id: changed}
+        holders = {
+            model: tuple(changed if node.id == changed.id else node for node in found)
+            for model, found in self.holders.items()
+        }
+        return replace(self, nodes=nodes, holders=holders)
 
     def resolve(self, name: str) -> str:
         """The model that a name stands for: itself, unless it is an alias and no model has that very name."""

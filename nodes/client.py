@@ -46,10 +46,14 @@ class CallFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a node is and the key that every call to it carries. Not to be logged."""
+    """Where a node is and the key that every call to it carries. Not to be logged.
+
+    `headers` are sent too: a cloud provider's way to be told the key.
+    """
 
     base_url: str
     api_key: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
         return "Target(…)"
@@ -106,6 +110,7 @@ async def _exchange(
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "llmlb"}
     if target.api_key:
         headers["Authorization"] = f"Bearer {target.api_key}"
+    headers.update(target.headers)
     limits = httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout))
     async with httpx.AsyncClient(transport=GuardedTransport(), timeout=limits, trust_env=False) as client:
         method = "GET" if body is None else "POST"

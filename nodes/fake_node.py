@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import socket
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final, TypeVar
@@ -22,6 +23,7 @@ __all__ = ["KINDS", "MODES", "Behaviour", "FakeNode", "Mode", "SeenRequest", "ru
 
 Result = TypeVar("Result")
 INFERENCE: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+BACKLOG: Final = 4096
 HTML: Final = "<!doctype html><title>Not an API</title><p>Hello"
 
 
@@ -48,7 +50,8 @@ class FakeNode:
         self.in_flight = 0
         self.max_in_flight = 0
         self.connections: set[Connection] = set()
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._attaching: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -66,28 +69,48 @@ class FakeNode:
         """Listen. Port 0: the port that it had before, or any free one."""
         self._loop = asyncio.get_running_loop()
         self.host = host
-        self._server = await self._loop.create_server(lambda: Connection(self), host, port or self.port, backlog=4096)
-        self.port = self._server.sockets[0].getsockname()[1]
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port or self.port), family=family, backlog=BACKLOG)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._loop.add_reader(self._listener, self._accept, self._loop, self._listener)
+
+    def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        # By hand: asyncio's own server loses a connection that it has accepted when it is closed at that moment.
+        while True:
+            try:
+                accepted, _address = listener.accept()
+            except OSError:
+                return
+            accepted.setblocking(False)
+            attaching = loop.create_task(self._attach(loop, accepted))
+            self._attaching.add(attaching)
+            attaching.add_done_callback(self._attaching.discard)
+
+    async def _attach(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket) -> None:
+        await loop.connect_accepted_socket(lambda: Connection(self), accepted)
 
     async def stop(self) -> None:
         """Close the listener, then every connection."""
-        self._close_listener()
+        await self._close_listener()
         for connection in tuple(self.connections):
             connection.close()
         await asyncio.sleep(0)
 
     async def kill(self) -> None:
         """Die at once: every connection is reset, and new ones are refused."""
-        self._close_listener()
-        for _ in range(3):  # a connection that the listener has just accepted is made in the next rounds of the loop
-            for connection in tuple(self.connections):
-                connection.reset()
-            await asyncio.sleep(0)
+        await self._close_listener()
+        for connection in tuple(self.connections):
+            connection.reset()
+        await asyncio.sleep(0)
 
-    def _close_listener(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+    async def _close_listener(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        if self._attaching:
+            await asyncio.wait(self._attaching)
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Await `work` on the loop of this node, from another thread: `node.run(node.kill())`."""

@@ -14,7 +14,6 @@ from nodes import services
 from nodes.fields import EDITABLE, check_fields, clean_tags
 from nodes.models import Node, NodeType, TypeSource
 
-
 _WIDE = {"class": "vTextField"}  # the admin's own
 
 

@@ -11,7 +11,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from celery import Celery
@@ -26,7 +27,7 @@ worker_state: Any = celery_worker_state  # its stubs say that should_stop is alw
 
 POOL_SIZE: Final = 8
 BEAT_MAX_SLEEP_SECONDS: Final = 0.5
-WATCH_SECONDS: Final = 0.5
+RARE_TASKS_AFTER_SECONDS: Final = 60.0
 LONGEST_BACK_OFF_SECONDS: Final = 60.0
 STEADY_SECONDS: Final = 60.0
 
@@ -84,7 +85,15 @@ class Beat:
         self._service = service(
             self._app, max_interval=BEAT_MAX_SLEEP_SECONDS, scheduler_cls=Scheduler, remote_control=False
         )
+        self._bring_forward(self._service.scheduler.schedule.values())
         self._service.start()
+
+    def _bring_forward(self, entries: Iterable[Any]) -> None:
+        """Rare tasks run soon after the start too: a server that never stays up for an hour must prune as well."""
+        soon = timedelta(seconds=RARE_TASKS_AFTER_SECONDS)
+        for entry in entries:
+            if entry.schedule.run_every > soon:
+                entry.last_run_at = entry.last_run_at - entry.schedule.run_every + soon
 
     def stop(self) -> None:
         if self._service is not None:

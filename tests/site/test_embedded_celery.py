@@ -67,6 +67,21 @@ def test_a_task_sent_by_hand_runs_at_once(embedded: EmbeddedCelery, app: Celery,
     wait_until(lambda: len(ticks) > before, seconds=5, what="the task")
 
 
+def test_what_is_due_each_hour_runs_soon_after_the_start_too(
+    app: Celery, ticks: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmlb_site.serve.embedded.RARE_TASKS_AFTER_SECONDS", 0.3)
+    app.conf.beat_schedule = {"rare": {"task": "tests.tick", "schedule": 3600.0}}
+    embedded = EmbeddedCelery(app)
+    embedded.start()
+    try:
+        wait_until(lambda: ticks, seconds=10, what="the hourly task")
+        time.sleep(0.7)
+        assert len(ticks) == 1
+    finally:
+        embedded.stop()
+
+
 def test_a_dead_worker_is_reported_and_started_again(embedded: EmbeddedCelery, ticks: list[float]) -> None:
     wait_until(lambda: ticks, seconds=10, what="a first tick")
     worker_state.should_stop = 0  # what ends a worker from inside

@@ -13,6 +13,7 @@ from llmlb_site.serve.listener import base_url
 
 NOT_RUNNING: Final = 2
 NOT_READY: Final = 1
+READY: Final = frozenset({"ready", "degraded"})  # degraded: it serves, but a part beside the listener has died
 TIMEOUT_SECONDS: Final = 3.0
 
 
@@ -28,16 +29,16 @@ class Command(BaseCommand):
         instance = running(port_lock_path(port))
         state = "not running" if instance is None else _state_of(instance)
         self.stdout.write(_as_json(instance, port, state) if as_json else _as_text(instance, port, state))
-        if state != "ready":
+        if state not in READY:
             raise SystemExit(NOT_RUNNING if instance is None else NOT_READY)
 
 
 def _state_of(instance: Instance) -> str:
     try:
         answer = httpx.get(f"{base_url(instance.host, instance.port)}/readyz", timeout=TIMEOUT_SECONDS, trust_env=False)
-    except httpx.HTTPError:
+        return str(answer.json()["status"])
+    except (httpx.HTTPError, ValueError, KeyError):
         return "not answering"
-    return "ready" if answer.status_code == httpx.codes.OK else "not ready"
 
 
 def _as_text(instance: Instance | None, port: int, state: str) -> str:

@@ -9,7 +9,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from llmlb_site import __version__
-from llmlb_site.lib.config import read_config
+from llmlb_site.lib.config import read_cloud, read_config
 from llmlb_site.lib.crypto import load_or_create_secret_key
 from llmlb_site.lib.logs import logging_config
 
@@ -17,6 +17,7 @@ django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LLMLB = read_config(BASE_DIR)
+CLOUD = read_cloud()
 
 SECRET_KEY = LLMLB.secret_key or load_or_create_secret_key(LLMLB.data_dir)
 DEBUG = False
@@ -154,6 +155,7 @@ CELERY_BEAT_SCHEDULE = {
     "poll-due-nodes": {"task": "nodes.poll_due", "schedule": 0.5, "options": {"expires": 2}},
     "probe-excluded-models": {"task": "nodes.probe_excluded", "schedule": 1.0, "options": {"expires": 2}},
     "prune-polls": {"task": "nodes.prune_polls", "schedule": 3600.0, "options": {"expires": 600}},
+    "refresh-providers": {"task": "models_catalog.refresh_providers", "schedule": 10.0, "options": {"expires": 8}},
     "prune-history": {"task": "history.prune", "schedule": 3600.0, "options": {"expires": 600}},
     "prune-credentials": {"task": "access.prune", "schedule": 3600.0, "options": {"expires": 600}},
 }

@@ -6,3 +6,6 @@ class ModelsCatalogConfig(AppConfig):
     name = "models_catalog"
     verbose_name = _("Models")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from models_catalog import checks  # noqa: F401  # registers them

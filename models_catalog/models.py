@@ -1,10 +1,12 @@
-"""Models that a person registered, and other names for models."""
+"""Models that a person registered, other names for models, and cloud providers with the models that they list."""
 
 from __future__ import annotations
 
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+from llmlb_site.lib.fields import EncryptedTextField
 
 
 class CatalogModel(models.Model):
@@ -43,3 +45,34 @@ class ModelAlias(models.Model):
 
     def __str__(self) -> str:
         return f"{self.alias} → {self.model_id}"
+
+
+class ProviderName(models.TextChoices):
+    """The cloud providers; the value is the prefix of their models' names."""
+
+    OPENAI = "openai", "OpenAI"
+    GOOGLE = "google", "Google"
+    ANTHROPIC = "anthropic", "Anthropic"
+
+
+class CloudProvider(models.Model):
+    """What a person set of one provider, and what it last listed. Without a row, the environment alone counts."""
+
+    name = models.CharField(_("provider"), max_length=20, unique=True, choices=ProviderName.choices)
+    enabled = models.BooleanField(
+        _("enabled"), default=True, help_text=_("Otherwise its models are not listed, and requests for them refused.")
+    )
+    api_key = EncryptedTextField(_("API key"), blank=True)
+    base_url = models.CharField(_("base URL"), max_length=500, blank=True)
+    model_list = models.JSONField(_("models"), default=list, editable=False)
+    models_at = models.DateTimeField(_("models read"), null=True, editable=False)
+    last_checked = models.DateTimeField(_("last checked"), null=True, editable=False)
+    last_error = models.CharField(_("last error"), max_length=300, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("cloud provider")
+        verbose_name_plural = _("cloud providers")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.get_name_display()

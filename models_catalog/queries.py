@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
 
+from django.conf import settings
+
+from llmlb_site.lib.config import CloudAccess
 from models_catalog.capabilities import capabilities_of
-from models_catalog.models import CatalogModel, ModelAlias
+from models_catalog.models import CatalogModel, CloudProvider, ModelAlias, ProviderName
+from models_catalog.providers import PROVIDERS, Listed, normalise_provider_url
+from nodes.addresses import BadBaseUrl
 from nodes.models import NodeModel
 
 
@@ -72,3 +79,64 @@ def fleet_models(search: str = "") -> list[FleetModel]:
 
 def _mentions(model: FleetModel, wanted: str) -> bool:
     return wanted in model.model_id.lower() or any(wanted in alias.alias.lower() for alias in model.aliases)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """One cloud provider as it stands: what a person set wins over the environment."""
+
+    name: str
+    enabled: bool
+    api_key: str = field(repr=False)
+    base_url: str
+    source: Literal["database", "environment", ""]
+    models: Sequence[Listed] = ()
+    models_at: datetime | None = None
+    last_checked: datetime | None = None
+    last_error: str = ""
+
+    @property
+    def label(self) -> str:
+        return ProviderName(self.name).label
+
+    @property
+    def configured(self) -> bool:
+        """Requests for its models are forwarded to it."""
+        return self.enabled and bool(self.api_key)
+
+
+def provider_states() -> list[ProviderState]:
+    """Every provider, configured or not, in the order of their names' list."""
+    rows = {row.name: row for row in CloudProvider.objects.all()}
+    return [provider_state(name, rows.get(name)) for name in ProviderName.values]
+
+
+def provider_state(name: str, row: CloudProvider | None) -> ProviderState:
+    """A key that a person entered never goes to another address than the one that stands beside it, and the
+    environment's key only to the environment's."""
+    row = row or CloudProvider(name=name)
+    environment: CloudAccess = settings.CLOUD.get(name, CloudAccess())
+    key = row.api_key or environment.api_key
+    url = (row.base_url if row.api_key else "") or environment.base_url
+    base_url = _usable(name, url)
+    return ProviderState(
+        name=name,
+        enabled=row.enabled,
+        api_key=key if base_url else "",
+        base_url=base_url,
+        source="" if not key else "database" if row.api_key else "environment",
+        models=row.model_list,
+        models_at=row.models_at,
+        last_checked=row.last_checked,
+        last_error=row.last_error,
+    )
+
+
+def _usable(name: str, url: str) -> str:
+    """Empty for an address that cannot be used: a system check has said so at the start."""
+    if not url:
+        return PROVIDERS[name].base_url
+    try:
+        return normalise_provider_url(name, url)
+    except BadBaseUrl:
+        return ""

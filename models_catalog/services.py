@@ -1,8 +1,10 @@
-"""Writing the catalogue: register and remove models, add and remove aliases."""
+"""Writing the catalogue: register and remove models, add and remove aliases, set up cloud providers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -11,10 +13,15 @@ from access.audit import Actor, record
 from access.refusals import Conflict, Invalid, Refusal
 from llmlb_site.lib.events import publish
 from models_catalog.capabilities import ALL
-from models_catalog.models import CatalogModel, ModelAlias
+from models_catalog.listing import Listing, list_now
+from models_catalog.models import CatalogModel, CloudProvider, ModelAlias, ProviderName
+from models_catalog.providers import normalise_provider_url
+from models_catalog.queries import provider_state
+from nodes.addresses import AddressRefused, BadBaseUrl, check_resolved
 from nodes.models import NodeModel
 
-MAX_ID = 300
+MAX_ID: Final = 300
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,4000}")
 
 
 class NoSuchEntry(Refusal):
@@ -86,6 +93,77 @@ def remove_alias(*, alias: str, actor: Actor) -> None:
             raise NoSuchEntry(_("There is no such alias."))
         record("alias.remove", actor=actor, target=alias)
         publish("models", {"alias": alias})
+
+
+def set_provider(
+    *, name: str, actor: Actor, api_key: str | None = None, base_url: str | None = None, enabled: bool | None = None
+) -> CloudProvider:
+    """Set up a cloud provider; None leaves a value as it is, an empty key or address goes back to the environment's.
+
+    A key that is kept never goes to a new address: who changes the address enters the key again.
+
+    Raises:
+        NoSuchEntry: there is no such provider.
+        Invalid: the key or the address cannot be used.
+    """
+    if name not in ProviderName.values:
+        raise NoSuchEntry(_("There is no such provider."))
+    with transaction.atomic():
+        row = CloudProvider.objects.select_for_update().filter(name=name).first() or CloudProvider(name=name)
+        before = (row.api_key, row.base_url)
+        url = row.base_url if base_url is None else _provider_url(name, base_url)
+        if url != row.base_url and url and not api_key:
+            raise Invalid(_("Enter the key that belongs to this address."), field="api_key")
+        row.api_key = row.api_key if api_key is None else _provider_key(api_key)
+        row.base_url = url if row.api_key else ""
+        row.enabled = row.enabled if enabled is None else enabled
+        if (row.api_key, row.base_url) != before:
+            row.last_checked, row.last_error = None, ""  # its list is due
+        row.save()
+        record("provider.set", actor=actor, target=name, details=_provider_details(row))
+        publish("models", {"provider": name})
+    return row
+
+
+def refresh_provider(*, name: str, actor: Actor) -> Listing:
+    """Ask a provider for its models now, which also tests its key. A failure keeps the list.
+
+    Raises:
+        NoSuchEntry: there is no such provider.
+        Invalid: it has no key, or is not enabled.
+    """
+    if name not in ProviderName.values:
+        raise NoSuchEntry(_("There is no such provider."))
+    state = provider_state(name, CloudProvider.objects.filter(name=name).first())
+    if not state.configured:
+        raise Invalid(_("This provider has no key, or is not enabled."))
+    listing = list_now([state])[name]
+    record("provider.refresh", actor=actor, target=name, details={"ok": listing.models is not None})
+    return listing
+
+
+def _provider_url(name: str, text: str) -> str:
+    if not text.strip():
+        return ""
+    try:
+        url = normalise_provider_url(name, text)
+        check_resolved(url)
+    except AddressRefused as error:
+        raise Invalid(str(error), code="address_refused", field="base_url") from error
+    except BadBaseUrl as error:
+        raise Invalid(str(error), field="base_url") from error
+    return url
+
+
+def _provider_key(text: str) -> str:
+    key = text.strip()
+    if key and not _KEY.fullmatch(key):
+        raise Invalid(_("A key is printable ASCII without spaces."), field="api_key")
+    return key
+
+
+def _provider_details(row: CloudProvider) -> dict[str, object]:
+    return {"has_key": bool(row.api_key), "base_url": row.base_url, "enabled": row.enabled}
 
 
 def _model_id(text: str, field: str) -> str:

@@ -10,6 +10,9 @@ for name in [name for name in os.environ if name.startswith("LLMLB_") and not na
 for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
     os.environ.pop(name, None)
 
+for name in [name for name in os.environ if name.startswith(("OPENAI_", "GOOGLE_API_", "ANTHROPIC_"))]:
+    del os.environ[name]
+
 _data_dir = tempfile.mkdtemp(prefix="llmlb-test-")
 os.environ["LLMLB_DATA_DIR"] = _data_dir
 os.environ["LLMLB_SECRET_KEY"] = "a key for tests only, the same in every process of a run"

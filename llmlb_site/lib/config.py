@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,6 +67,22 @@ class Config:
     def scaled(self) -> bool:
         """Shared state, cache, channel layer and broker are Redis; otherwise all of it is in this process."""
         return self.redis_url is not None
+
+
+@dataclass(frozen=True, slots=True)
+class CloudAccess:
+    """What the environment says of one cloud provider; both may be empty. The base URL is as it was written."""
+
+    api_key: str = field(default="", repr=False)
+    base_url: str = ""
+
+
+# The variables of each cloud provider, by the provider's prefix: its own usual names, not llmlb's.
+CLOUD_VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
+    "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    "google": ("GOOGLE_API_KEY", "GOOGLE_API_BASE_URL"),
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_API_BASE_URL"),
+}
 
 
 class _Reader:
@@ -164,3 +181,16 @@ def read_config(base_dir: Path) -> Config:
         log_level=read.choice("LLMLB_LOG_LEVEL", "info", LOG_LEVELS),
         log_format=read.choice("LLMLB_LOG_FORMAT", "console", LOG_FORMATS),
     )
+
+
+def read_cloud() -> dict[str, CloudAccess]:
+    """The cloud providers' keys and base URLs, by prefix.
+
+    Raises:
+        ImproperlyConfigured: a `…_FILE` cannot be read.
+    """
+    read = _Reader()
+    return {
+        name: CloudAccess(api_key=read.text(key, ""), base_url=read.text(url, ""))
+        for name, (key, url) in CLOUD_VARIABLES.items()
+    }

@@ -23,7 +23,7 @@ from routing.gateway.clients import client_ip
 from routing.gateway.exchange import Exchange, Receive, Scope, Send
 from routing.gateway.hangup import HangUp
 from routing.protocols.base import Api, Call
-from routing.protocols.openai import APIS
+from routing.protocols.registry import APIS
 
 log = logging.getLogger("llmlb.gateway")
 

@@ -6,8 +6,7 @@ https://platform.openai.com/docs/api-reference, and SPEC-63acef08, SPEC-0f1de549
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +15,9 @@ from routing.core import document
 from routing.core.errors import MalformedFault
 from routing.core.sse import DONE, data_of
 from routing.core.table import NodeEntry
-from routing.core.usage import Tokens, UsageFields, texts_in
+from routing.core.usage import Tokens, texts_in
 from routing.protocols.base import OPENAI, Answer, Api, Call, Plan, Range
+from routing.protocols.passing import read_usage, renamed, restoring
 
 INFINITY: Final = float("inf")
 _SAMPLING: Final = {
@@ -57,7 +57,6 @@ class _Chunk(msgspec.Struct):
 _choices: Final = msgspec.json.Decoder(_Choices)
 _vectors: Final = msgspec.json.Decoder(_Vectors)
 _chunk: Final = msgspec.json.Decoder(_Chunk)
-_usage: Final = msgspec.json.Decoder(UsageFields)
 
 
 class ChunkStream:
@@ -105,15 +104,8 @@ class ChunkStream:
             chunk = _chunk.decode(data)
         except msgspec.DecodeError:
             return event
-        self.tokens = _read_usage(chunk.usage) or self.tokens
+        self.tokens = read_usage(chunk.usage) or self.tokens
         return b"" if self._hide_usage and not chunk.choices else event
-
-
-def _read_usage(raw: msgspec.Raw) -> Tokens | None:
-    try:
-        return _usage.decode(raw).tokens()
-    except msgspec.DecodeError:
-        return None
 
 
 def _read_choices(body: bytes) -> Answer:
@@ -121,7 +113,7 @@ def _read_choices(body: bytes) -> Answer:
         answer = _choices.decode(body)
     except (msgspec.DecodeError, RecursionError):
         raise MalformedFault("the answer is not a completion") from None
-    return Answer(body, _read_usage(answer.usage), lambda: _texts_of_choices(answer.choices))
+    return Answer(body, read_usage(answer.usage), lambda: _texts_of_choices(answer.choices))
 
 
 def _read_vectors(body: bytes) -> Answer:
@@ -129,7 +121,7 @@ def _read_vectors(body: bytes) -> Answer:
         answer = _vectors.decode(body)
     except (msgspec.DecodeError, RecursionError):
         raise MalformedFault("the answer is not a list of embeddings") from None
-    return Answer(body, _read_usage(answer.usage), tuple)
+    return Answer(body, read_usage(answer.usage), tuple)
 
 
 def _texts_of_choices(choices: list[msgspec.Raw]) -> Sequence[str]:
@@ -148,14 +140,14 @@ def _prompt_texts(body: bytes) -> Sequence[str]:
 
 def _plan_choices(call: Call, node: NodeEntry) -> Plan:
     """The client's own bytes, but for the model behind an alias, and a usage count where a stream has none."""
-    body = _renamed(call)
+    body = renamed(call)
     hide_usage = call.streaming and not call.wants_usage_chunk
     if hide_usage:
         body = _with_usage(body, call.envelope.stream_options)
     return Plan(
         path=call.path,
         body=body,
-        read_answer=_restoring(call, _read_choices),
+        read_answer=restoring(call, _read_choices),
         open_stream=lambda: ChunkStream(hide_usage=hide_usage, rename=call.asked_model if call.renamed else None),
     )
 
@@ -163,29 +155,10 @@ def _plan_choices(call: Call, node: NodeEntry) -> Plan:
 def _plan_vectors(call: Call, node: NodeEntry) -> Plan:
     return Plan(
         path=call.path,
-        body=_renamed(call),
-        read_answer=_restoring(call, _read_vectors),
+        body=renamed(call),
+        read_answer=restoring(call, _read_vectors),
         open_stream=lambda: ChunkStream(hide_usage=False),
     )
-
-
-def _renamed(call: Call) -> bytes:
-    if not call.renamed:
-        return call.body
-    return document.replace_member(call.body, "model", document.as_json(call.model))
-
-
-def _restoring(call: Call, read: Callable[[bytes], Answer]) -> Callable[[bytes], Answer]:
-    """Reads an answer in which the model has the name again that the client used."""
-    if not call.renamed:
-        return read
-    name = document.as_json(call.asked_model)
-
-    def read_and_restore(body: bytes) -> Answer:
-        answer = read(body)
-        return replace(answer, body=document.replace_member(body, "model", name))
-
-    return read_and_restore
 
 
 def _with_usage(body: bytes, options: Any) -> bytes:

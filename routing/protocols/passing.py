@@ -1,0 +1,43 @@
+"""Passing a request on as it came: what every API needs of that. Only a model behind an alias is written into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from routing.core import document
+from routing.core.usage import Tokens, UsageFields
+from routing.protocols.base import Answer, Call
+
+_usage: Final = msgspec.json.Decoder(UsageFields)
+
+
+def read_usage(raw: msgspec.Raw) -> Tokens | None:
+    """The tokens in a `usage` member, as it stands in the answer; None where it says nothing that we know."""
+    try:
+        return _usage.decode(raw).tokens()
+    except msgspec.DecodeError:
+        return None
+
+
+def renamed(call: Call) -> bytes:
+    """The client's own bytes, with the model that is meant where it used an alias."""
+    if not call.renamed:
+        return call.body
+    return document.replace_member(call.body, "model", document.as_json(call.model))
+
+
+def restoring(call: Call, read: Callable[[bytes], Answer]) -> Callable[[bytes], Answer]:
+    """Reads an answer in which the model has the name again that the client used."""
+    if not call.renamed:
+        return read
+    name = document.as_json(call.asked_model)
+
+    def read_and_restore(body: bytes) -> Answer:
+        answer = read(body)
+        return replace(answer, body=document.replace_member(body, "model", name))
+
+    return read_and_restore

@@ -1,0 +1,11 @@
+"""Every inference API, by the path that it is served at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from routing.protocols import openai
+from routing.protocols.base import Api
+
+APIS: Final[Mapping[str, Api]] = {**openai.APIS}

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from history.recorder import Recorder
 from llmlb_site.lib.config import Config
+from models_catalog.providers import PROVIDERS
 from nodes import services
 from routing.control import Control
 from routing.core.select import STRATEGIES
-from routing.core.table import Pair, Principal, RoutingTable
+from routing.core.table import NodeEntry, Pair, Principal, RoutingTable
 from routing.metrics import Metrics
 from routing.state.memory import MemoryState
 from routing.upstream.base import Target, Upstream
@@ -38,6 +39,7 @@ class Engine:
         self.draining = False
         self.control = Control(self._install, self._install_principals, self._on_loop)
         self._targets: dict[int, Target] = {}
+        self._provider_targets: dict[str, Target] = {}
         self._pending: dict[Pair, str] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -64,6 +66,14 @@ class Engine:
         if target is None:
             node = self.table.nodes[node_id]
             target = self._targets[node_id] = Target(node.base_url, node.api_key)
+        return target
+
+    def provider_target(self, provider: NodeEntry) -> Target:
+        """Where a cloud provider is, with the key in the header that it wants it in."""
+        target = self._provider_targets.get(provider.name)
+        auth = PROVIDERS[provider.name].auth(provider.api_key)
+        if target is None or (target.base_url, target.auth) != (provider.base_url, auth):
+            target = self._provider_targets[provider.name] = Target(provider.base_url, auth=auth)
         return target
 
     def exclude(self, pair: Pair, reason: str, *, kind: str, on_connect: bool) -> bool:

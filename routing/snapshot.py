@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -11,6 +11,7 @@ from access.queries import live_principals
 from llmlb_site.lib.models import Revision
 from models_catalog.capabilities import capabilities_of
 from models_catalog.models import CatalogModel, ModelAlias
+from models_catalog.queries import ProviderState, provider_states
 from nodes.models import Node, NodeModel, NodeStatus
 from routing.core.table import ModelInfo, NodeEntry, Pair, Principal, RoutingTable
 
@@ -51,15 +52,21 @@ def read_table() -> RoutingTable:
     for row in NodeModel.objects.order_by("node_id", "model_id").iterator(5000):
         fleet.add(row)
     catalogue = dict(CatalogModel.objects.values_list("model_id", "capabilities"))
-    return RoutingTable.build(
+    providers = [state for state in provider_states() if state.configured]
+    listed = dict(_listed(providers))
+    table = RoutingTable.build(
         (node_entry(node) for node in Node.objects.all()),
         fleet.executable,
         fleet.excluded,
         catalogue=catalogue,
         aliases=dict(ModelAlias.objects.values_list("alias", "model_id")),
-        capabilities=fleet.all_capabilities(catalogue),
+        capabilities={
+            **{name: frozenset(capabilities_of(name.partition(":")[2])) for name in listed},
+            **fleet.all_capabilities(catalogue),
+        },
         models=fleet.models,
     )
+    return table.with_providers(map(provider_entry, providers), listed)
 
 
 def node_entry(node: Node) -> NodeEntry:
@@ -78,6 +85,25 @@ def node_entry(node: Node) -> NodeEntry:
         node_type=node.node_type,
         speaks=frozenset(node.native_apis),
     )
+
+
+def provider_entry(state: ProviderState) -> NodeEntry:
+    """A cloud provider, in the form in which an API plans a request to it. It is no node: its id is 0."""
+    return NodeEntry(
+        id=0,
+        name=state.name,
+        base_url=state.base_url,
+        api_key=state.api_key,
+        timeout=float(settings.LLMLB.inference_timeout),
+        node_type=state.name,
+    )
+
+
+def _listed(providers: list[ProviderState]) -> Iterator[tuple[str, ModelInfo]]:
+    for state in providers:
+        for model in state.models:
+            info = ModelInfo(state.name, model.get("context_length"), model.get("created", 0))
+            yield f"{state.name}:{model['id']}", info
 
 
 class _Fleet:

@@ -55,6 +55,9 @@ class RoutingTable:
     capabilities: Mapping[str, frozenset[str]] = field(default_factory=dict)
     models: Mapping[str, ModelInfo] = field(default_factory=dict)
     any_online: bool = False
+    # Cloud providers that have a key, by the prefix of their models, and what they list, with the prefix.
+    providers: Mapping[str, NodeEntry] = field(default_factory=dict)
+    provider_models: frozenset[str] = frozenset()
 
     @classmethod
     def build(
@@ -112,11 +115,24 @@ class RoutingTable:
         """The model that a name stands for: itself, unless it is an alias and no model has that very name."""
         return name if name in self.known else self.aliases.get(name, name)
 
+    def with_providers(self, providers: Iterable[NodeEntry], models: Mapping[str, ModelInfo]) -> RoutingTable:
+        """The same fleet beside these cloud providers, and the models that they list: with prefix."""
+        return replace(
+            self,
+            providers={provider.name: provider for provider in providers},
+            provider_models=frozenset(models),
+            models={**self.models, **models},
+        )
+
+    def offers(self, name: str) -> bool:
+        """A request may use this name now: a node has the model, or a configured provider lists it."""
+        model = self.resolve(name)
+        return model in self.holders or model in self.provider_models
+
     def routable_names(self) -> list[str]:
-        """Every name that a request may use now: models with a holder, and aliases of those. Sorted."""
-        names = set(self.holders)
-        names.update(alias for alias, model in self.aliases.items() if model in self.holders)
-        return sorted(names)
+        """Every name that a request may use now: models that are offered, and aliases of those. Sorted."""
+        names = self.provider_models.union(self.holders)
+        return sorted(names.union(alias for alias, model in self.aliases.items() if model in names))
 
 
 @dataclass(frozen=True, slots=True)

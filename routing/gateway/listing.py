@@ -20,7 +20,7 @@ def list_body(table: RoutingTable, principal: Principal) -> bytes:
 
 def one_body(table: RoutingTable, principal: Principal, name: str) -> bytes:
     """Raises: Refusal (404), also for a model that exists but not for this key."""
-    if not principal.may_use(name) or table.resolve(name) not in table.holders:
+    if not principal.may_use(name) or not table.offers(name):
         raise model_unknown(name)
     return msgspec.json.encode(model_object(table, name))
 

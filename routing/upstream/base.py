@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -14,10 +14,14 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True)
 class Target:
-    """Where a node listens, and what every request to it carries. Made once a node, not once a request."""
+    """Where a node listens, and what every request to it carries. Made once a node, not once a request.
+
+    `auth` are the header lines that carry a key, where that is not a Bearer token.
+    """
 
     base_url: str
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
+    auth: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @cached_property
     def secure(self) -> bool:
@@ -45,6 +49,7 @@ class Target:
         lines = [f"Host: {self.netloc}", "Accept-Encoding: identity"]
         if self.api_key:
             lines.append(f"Authorization: Bearer {self.api_key}")
+        lines += [f"{name}: {value}" for name, value in self.auth]
         return ("\r\n".join(lines) + "\r\n").encode("latin-1", "replace")
 
 

@@ -102,6 +102,11 @@ def test_an_unknown_node_is_a_page(signed_in: SignIn, yui: User) -> None:
     assert "There is nothing at this address" in answer.content.decode()
 
 
+def test_an_open_page_of_a_node_that_is_gone_leads_to_the_list(signed_in: SignIn, yui: User) -> None:
+    answer = signed_in(yui).get("/nodes/4711/", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer["HX-Redirect"]) == (204, "/nodes/")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_adding_a_node_finds_its_models(signed_in: SignIn, ken: User, fake: FakeNode) -> None:
     answer = signed_in(ken).post(

@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
@@ -22,7 +23,7 @@ from access.rules import page
 from history.models import RequestRecord
 from llmlb_site.dashboard import fleet
 from llmlb_site.dashboard.forms import NodeChangeForm, NodeFields, NodeFilterForm, NodeForm
-from llmlb_site.dashboard.views.live import render_live
+from llmlb_site.dashboard.views.live import render_live, wants_part
 from nodes import services
 from nodes.models import Node, PollResult
 
@@ -58,7 +59,11 @@ def nodes(request: HttpRequest) -> HttpResponse:
 @page(Role.VIEWER)
 @require_safe
 def node(request: HttpRequest, pk: int) -> HttpResponse:
-    found = get_object_or_404(Node, pk=pk)
+    found = Node.objects.filter(pk=pk).first()
+    if found is None and wants_part(request):  # someone has deleted it under an open page
+        return HttpResponse(status=204, headers={"HX-Redirect": reverse("nodes")})
+    if found is None:
+        raise Http404
     may_read_history = person_of(request).may(Permission.LOGS_READ)
     context = {"node": found, "may_read_history": may_read_history, **_state_of(found)}
     if may_read_history:

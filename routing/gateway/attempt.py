@@ -23,12 +23,18 @@ from routing.core.table import Pair
 from routing.gateway import relay, replies
 from routing.gateway.choose import select_available_node_with_queue
 from routing.gateway.exchange import Exchange, HeaderList
+from routing.protocols.base import Plan
 from routing.state.base import Lease, State
 from routing.upstream.base import Headers, Target, Upstream, UpstreamAnswer
 
 # What a node may know of the client's request besides its body.
-_TO_NODE: Final = (b"content-type", b"accept", b"user-agent", b"traceparent", b"tracestate", b"openai-beta")
+_TO_NODE: Final = (
+    b"content-type", b"accept", b"user-agent", b"traceparent", b"tracestate", b"openai-beta",
+    b"anthropic-version", b"anthropic-beta",
+)  # fmt: skip
 _NO_SUCH_MODEL: Final = re.compile(r"model.*(not found|not exist|unknown|no such)|(unknown|no such) model", re.I | re.S)
+# The node does not serve this path; there is no such method; not implemented.
+_NOT_SERVED: Final = frozenset({404, 405, 501})
 # Faults after which asking the same client's request of another node makes sense, though this node is not to blame.
 _BUSY: Final = 429
 
@@ -46,6 +52,9 @@ class Fleet(Protocol):
 
     def check_node(self, node_id: int) -> None:
         """Have the node's health checked at once."""
+
+    def not_served(self, node_id: int, path: str) -> None:
+        """Remember that the node does not serve an API itself that it was thought to serve."""
 
 
 @dataclass(slots=True)
@@ -161,11 +170,14 @@ class Attempts:
     async def _attempt(self, lease: Lease) -> None:
         """One node, from sending to the last byte. Raises: AttemptFailed, with nothing sent to the client."""
         exchange = self._exchange
+        assert exchange.api is not None
+        assert exchange.call is not None
+        plan = exchange.api.plan(exchange.call, lease.node)
         entry = AttemptEntry(node_id=lease.node.id, node_name=lease.node.name, selection_reason=lease.reason)
         exchange.attempts.append(entry)
         began = time.monotonic()
         try:
-            await self._send_and_relay(lease, entry)
+            await self._send_and_relay(lease, entry, plan)
         except NodeFault as fault:
             entry.error = f"{fault.code}: {fault}"
             self._blame(lease, entry, entry.error, on_connect=isinstance(fault, ConnectFault))
@@ -180,11 +192,13 @@ class Attempts:
         finally:
             entry.duration_ms = (time.monotonic() - began) * 1000
 
-    async def _send_and_relay(self, lease: Lease, entry: AttemptEntry) -> None:
+    async def _send_and_relay(self, lease: Lease, entry: AttemptEntry, plan: Plan) -> None:
         exchange = self._exchange
-        assert exchange.api is not None
-        assert exchange.call is not None
-        plan = exchange.api.plan(exchange.call, lease.node)
+        exchange.notes = plan.notes
+        if plan.ready is not None:
+            entry.status = 200
+            await relay.answer_ready(exchange, plan.ready)
+            return
         answer = await self._upstream.send(
             self._fleet.target(lease.node.id),
             "POST",
@@ -196,7 +210,10 @@ class Attempts:
         try:
             entry.status = answer.status
             if not 200 <= answer.status < 300:
-                await self._node_error(lease, answer)
+                again = await self._node_error(lease, answer, plan)
+                if again is not None:
+                    answer.close()
+                    await self._send_and_relay(lease, entry, again)
             elif plan.opaque:
                 await relay.relay_opaque(exchange, answer)
             elif _is_event_stream(answer.headers) and exchange.streaming:
@@ -206,18 +223,25 @@ class Attempts:
         finally:
             answer.close()
 
-    async def _node_error(self, lease: Lease, answer: UpstreamAnswer) -> None:
-        """A node said no. Its own fault is tried elsewhere; the client's fault is the client's to read."""
+    async def _node_error(self, lease: Lease, answer: UpstreamAnswer, plan: Plan) -> Plan | None:
+        """A node said no. Its own fault is tried elsewhere; the client's fault is the client's to read.
+
+        Returns: another way to ask the same node, where it only does not serve the path.
+        """
         if answer.status < 400:
             raise MalformedFault("the node answered with a redirect")
         answered = Answered(answer.status, answer.headers, await relay.whole_body(answer))
         answered.body = _without_address(answered.body, self._fleet.target(lease.node.id))
+        if plan.otherwise is not None and answered.status in _NOT_SERVED and not answered.says_no_such_model():
+            self._fleet.not_served(lease.node.id, plan.path)
+            return plan.otherwise()
         at_fault = answered.status >= 500 or answered.says_no_such_model()
         if at_fault or answered.status == _BUSY:
             raise AttemptFailed(answered=answered, blame=at_fault)
         if self._rules.any_error:
             self._blame(lease, self._exchange.attempts[-1], f"status {answered.status}")
         await self._pass_error_on(answered)
+        return None
 
     def _blame(self, lease: Lease, entry: AttemptEntry, reason: str, *, on_connect: bool = False) -> None:
         exchange = self._exchange
@@ -256,7 +280,8 @@ class Attempts:
             headers: HeaderList = [
                 (name, value) for name, value in replies.forwarded(answered.headers) if name in _ERROR_HEADERS
             ]
-            await replies.answer(exchange, answered.status, headers, answered.body)
+            body = exchange.dialect.restate(answered.status, answered.body)
+            await replies.answer(exchange, answered.status, headers, body)
             return
         message = f"The node answered {answered.status} with a body that is not JSON."
         kind = "api_error" if answered.status >= 500 else "invalid_request_error"

@@ -17,7 +17,7 @@ from history.choices import Outcome
 from routing.core.errors import Refusal, internal_error, method_not_allowed, model_forbidden, unknown_path
 from routing.core.table import Principal
 from routing.engine import Engine
-from routing.gateway import account, auth, choose, intake, listing, operations, replies
+from routing.gateway import account, auth, choose, intake, listing, operations, relay, replies
 from routing.gateway.attempt import Attempts, Rules
 from routing.gateway.clients import client_ip
 from routing.gateway.exchange import Exchange, Receive, Scope, Send
@@ -84,6 +84,7 @@ class Gateway:
             raise method_not_allowed(exchange.method, api.path, "POST")
         exchange.api = api
         exchange.principal = await self._authenticate(exchange, Permission.INFERENCE)
+        api.check_headers(exchange.headers)
         exchange.body = await intake.read_body(exchange, self._max_body)
         call = exchange.call = intake.understand(exchange, api)
         if not exchange.principal.may_use(call.asked_model):
@@ -91,6 +92,11 @@ class Gateway:
         api.check_parameters(call.envelope)
         await self._find_model(call, api)
         engine = self._engine
+        here = api.answer_here(call, engine.table.holders.get(call.model, ()))
+        if here is not None and here.ready is not None:
+            exchange.notes = here.notes
+            await relay.answer_ready(exchange, here.ready)
+            return
         async with HangUp(exchange.receive) as hang_up:
             await Attempts(exchange, engine.state, engine.upstream, engine, self._rules).run()
         if hang_up.seen and not exchange.finished:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from history.entries import AttemptEntry
 from routing.core.table import Pair, Principal
 from routing.core.usage import Tokens
+from routing.gateway.spool import Spool
 from routing.protocols.base import OPENAI, Api, Call, Dialect
 
 Scope = MutableMapping[str, Any]
@@ -41,12 +42,14 @@ class Exchange:
     api: Api | None = None
     dialect: Dialect = OPENAI
     body: bytes = b""
+    upload: Spool | None = None
     call: Call | None = None
     attempts: list[AttemptEntry] = field(default_factory=list)
     own_exclusions: list[Pair] = field(default_factory=list)
     poison: bool = False
     queue_seconds: float = 0.0
     queue_headers: dict[str, str] = field(default_factory=dict)
+    notes: tuple[tuple[bytes, bytes], ...] = ()
     # What went to the client.
     status: int = 0
     first_byte: float | None = None
@@ -54,6 +57,7 @@ class Exchange:
     captured: list[bytes] = field(default_factory=list)
     captured_bytes: int = 0
     finished: bool = False
+    binary: bool = False  # what is answered is no text: its bytes are not kept
     # How it ended.
     error_code: str = ""
     error_message: str = ""
@@ -69,6 +73,10 @@ class Exchange:
     @property
     def model(self) -> str:
         return self.call.model if self.call is not None else ""
+
+    @property
+    def bytes_in(self) -> int:
+        return self.upload.length if self.upload is not None else len(self.body)
 
     @property
     def streaming(self) -> bool:

@@ -8,7 +8,7 @@ from routing.core.errors import BrokenFault, MalformedFault, Refusal
 from routing.core.sse import EventSplitter, EventTooLong
 from routing.gateway import replies
 from routing.gateway.exchange import Exchange
-from routing.protocols.base import Plan, StreamReader
+from routing.protocols.base import Answer, Plan, StreamReader
 from routing.upstream.base import UpstreamAnswer
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
@@ -35,6 +35,13 @@ async def relay_whole(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) ->
     exchange.tokens = known.tokens
     exchange.completion_texts = known.completion_texts
     await replies.answer(exchange, answer.status, replies.forwarded(answer.headers), known.body)
+
+
+async def answer_ready(exchange: Exchange, known: Answer) -> None:
+    """An answer that no node was asked for."""
+    exchange.tokens = known.tokens
+    exchange.completion_texts = known.completion_texts
+    await replies.json(exchange, known.body)
 
 
 async def relay_opaque(exchange: Exchange, answer: UpstreamAnswer) -> None:

@@ -31,6 +31,7 @@ _NOT_FORWARDED: Final = frozenset(
         b"content-length",
         b"content-encoding",
         b"x-request-id",
+        b"request-id",
         b"set-cookie",
         b"alt-svc",
         b"strict-transport-security",
@@ -54,6 +55,9 @@ def own_headers(exchange: Exchange) -> HeaderList:
     if exchange.queue_headers:
         headers.append((b"x-llmlb-queue-wait-ms", b"%d" % round(exchange.queue_seconds * 1000)))
         headers += _encoded(exchange.queue_headers)
+    if exchange.dialect.request_id:
+        headers.append((exchange.dialect.request_id, exchange.request_id.encode("ascii")))
+    headers += exchange.notes
     return headers
 
 

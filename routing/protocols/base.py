@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from routing.core.errors import Refusal, body_invalid, model_missing, parameter_invalid
+from routing.core.form import Form
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens
 
@@ -57,13 +58,20 @@ def read_envelope(body: bytes) -> Envelope:
 
 @dataclass(slots=True)
 class Call:
-    """One request as its API sees it. `asked_model` is the client's word, `model` the one behind an alias of it."""
+    """One request as its API sees it. `asked_model` is the client's word, `model` the one behind an alias of it.
+
+    An upload has a `form` in place of a body. `wants` is what the model must be able to do beyond what the API says
+    (to see), `unfit` are the nodes on which it is known that it cannot.
+    """
 
     path: str
     body: bytes
     envelope: Envelope
     asked_model: str
     model: str
+    form: Form | None = None
+    wants: Sequence[str] = ()
+    unfit: frozenset[int] = frozenset()
 
     @property
     def streaming(self) -> bool:
@@ -153,6 +161,9 @@ class Plan:
     """How one node is asked on behalf of a call, and how its answer becomes the client's.
 
     `opaque`: what succeeds is passed on as it comes, whatever it is (audio); only its end tells that it was whole.
+    `otherwise`: how the same node is asked where it turns out not to serve `path`: usually a translation.
+    `ready`: the answer is known already, and the node is not asked.
+    `notes`: headers that tell the client how it was served.
     """
 
     path: str
@@ -161,14 +172,23 @@ class Plan:
     open_stream: Callable[[], StreamReader]
     opaque: bool = False
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    otherwise: Callable[[], Plan] | None = None
+    ready: Answer | None = None
+    notes: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How an API's clients are told that something went wrong: as an answer, and in the middle of a stream."""
+    """How an API's clients are told that something went wrong: as an answer, and in the middle of a stream.
+
+    `restate` puts a node's own error (its status, and its body, which is a JSON object) into that shape too.
+    `request_id` is a further name for the header `X-Request-ID`.
+    """
 
     answer: Callable[[Refusal], tuple[int, bytes]]
     event: Callable[[Refusal], bytes]
+    restate: Callable[[int, bytes], bytes] = lambda status, body: body
+    request_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +203,20 @@ class Api:
     prompt_texts: Callable[[bytes], Sequence[str]]
     dialect: Dialect
     read_envelope: Callable[[bytes], Envelope] = field(default=read_envelope)
+    # Raises: Refusal (400), where a header that the API wants is missing.
+    check_headers: Callable[[Mapping[bytes, bytes]], None] = lambda headers: None
+    # Raises: Refusal (400), where the request is certainly none of this API.
+    check: Callable[[Envelope], None] = lambda envelope: None
+    # An API that takes an upload, not JSON: the envelope of its form. Raises: Refusal (400).
+    read_form: Callable[[Form], Envelope] | None = None
+    # What else the model must be able to do for this very content. Raises: Refusal (400), for content that cannot be.
+    inspect: Callable[[Call], Sequence[str]] = lambda call: ()
+    # An answer for which none of the model's nodes has to be asked, or waited for.
+    answer_here: Callable[[Call, Sequence[NodeEntry]], Plan | None] = lambda call, nodes: None
 
     def check_parameters(self, envelope: Envelope) -> None:
         """Raises: Refusal (400), for a value that is certainly out of the API's range."""
+        self.check(envelope)
         for name, allowed in self.ranges.items():
             value = getattr(envelope, name)
             if value is not None:

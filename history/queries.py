@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -21,6 +22,8 @@ EXPORT_CHUNK: Final = 1000
 _MATCHES_AT_ONCE: Final = 10_000
 # A table of up to so many rows is counted to the last match; a larger one would take seconds.
 _COUNTED_TO_THE_END: Final = 2_000_000
+# Where finding the first of them took longer than this (seconds), there was no index for it: the rest is not counted.
+_SLOW_TO_FIND: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,14 @@ class _AllRecords:
     def __init__(self) -> None:
         self._last = _end("-id")
         span = self._last - _end("id") + 1 if self._last else 0
-        self._is_small = span <= _COUNTED_TO_THE_END
+        is_small = span <= _COUNTED_TO_THE_END
+        self.total = RequestRecord.objects.count() if is_small else span
         self.is_exact = True  # retention removes the oldest, so a large table's ids have no gaps worth counting
-        self.total = RequestRecord.objects.count() if self._is_small else span
+        self._has_gaps = is_small and self.total < span
 
     def slice(self, offset: int, limit: int) -> list[RequestRecord]:
         newest_first = RequestRecord.objects.order_by("-id")
-        if self._is_small:
+        if self._has_gaps:
             return list(newest_first[offset : offset + limit])
         return list(newest_first.filter(id__lte=self._last - offset)[:limit])
 
@@ -101,10 +105,13 @@ class _Matches:
 
     def __init__(self, records: QuerySet[RequestRecord]) -> None:
         self._records = records
+        started = time.monotonic()
         self._ids = list(records.values_list("id", flat=True)[: _MATCHES_AT_ONCE + 1])
+        took = time.monotonic() - started
         complete = len(self._ids) <= _MATCHES_AT_ONCE
-        self.is_exact = complete or _end("-id") - _end("id") < _COUNTED_TO_THE_END
-        self.total = len(self._ids) if complete or not self.is_exact else records.count()
+        can_count = took < _SLOW_TO_FIND and _end("-id") - _end("id") < _COUNTED_TO_THE_END
+        self.is_exact = complete or can_count
+        self.total = records.count() if can_count and not complete else min(len(self._ids), _MATCHES_AT_ONCE)
 
     def slice(self, offset: int, limit: int) -> list[RequestRecord]:
         if offset + limit > len(self._ids) < self.total:

@@ -156,10 +156,15 @@ def _payload_rows(ids: Sequence[int], payloads: Iterable[Payload | None]) -> lis
 def _insert(model: type[models.Model], rows: Sequence[tuple[Any, ...]], *, without_id: bool = False) -> None:
     if not rows:
         return
-    columns = ", ".join(_columns(model, without_id=without_id))
-    marks = ", ".join(["%s"] * len(rows[0]))
+    table, columns = model._meta.db_table, ", ".join(_columns(model, without_id=without_id))
     with connection.cursor() as cursor:
-        cursor.executemany(f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({marks})", rows)  # noqa: S608
+        if connection.vendor == "postgresql":
+            with connection.wrap_database_errors, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+        else:
+            marks = ", ".join(["%s"] * len(rows[0]))
+            cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)  # noqa: S608
 
 
 def _reserve_ids(count: int) -> Sequence[int]:

@@ -9,6 +9,7 @@ from history.masking import masked, pretty, readable
 from history.models import RequestRecord
 from history.payloads import Bodies
 from history.services import bodies_of
+from history.streams import said
 from llmlb_site.lib.crypto import DecryptionError
 
 
@@ -30,6 +31,11 @@ class BodiesView:
     @property
     def response_text(self) -> str:
         return pretty(self.response)
+
+    @property
+    def answer(self) -> str:
+        """What the model said, as it was meant to be read; empty while masked."""
+        return "" if self.is_masked else said(self.response)
 
     @property
     def is_kept(self) -> bool:

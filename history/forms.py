@@ -54,6 +54,11 @@ class FilterForm(forms.Form):
         self._offer("api_key_id", [_ANY, *keys])
         self._offer("per_page", [("", DEFAULT_PAGE_SIZE), *((n, n) for n in PAGE_SIZES if n != DEFAULT_PAGE_SIZE)])
 
+    @property
+    def has_rare_ones(self) -> bool:
+        """Whether one of the fields is given that the page folds away."""
+        return any(self.data.get(name) for name in ("model", "kind", "start_time", "end_time", "per_page"))
+
     def clean_status(self) -> str:
         status: str = self.cleaned_data["status"]
         if not is_status(status):

@@ -31,6 +31,21 @@ def assembled(body: bytes) -> dict[str, Any]:
     return answer
 
 
+def said(answer: Any) -> str:
+    """The text of an answer, put together from a stream or whole; empty where there is none."""
+    if not isinstance(answer, dict):
+        return ""
+    whole = answer.get("content")
+    if isinstance(whole, str):
+        return whole
+    texts = [choice.get("text") or _content(choice.get("message")) for choice in _choices(answer)]
+    return "\n\n".join(text for text in texts if isinstance(text, str) and text)
+
+
+def _content(message: Any) -> Any:
+    return message.get("content") if isinstance(message, dict) else None
+
+
 def _events(body: bytes) -> Iterator[Event]:
     for line in body.splitlines():
         if not line.startswith(b"data:"):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from history.masking import MASK, masked, readable
+from history.streams import said
 
 SECRET = "the patient is Taro Yamada"
 
@@ -135,6 +136,22 @@ def test_streams_of_the_other_apis_are_put_together() -> None:
         b'event: message_delta\ndata: {"delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}\n\n'
     )
     assert (readable(messages)["content"], readable(messages)["finish_reason"]) == ("Tokyo", "end_turn")
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"content": "Tokyo"}, "Tokyo"),
+        ({"choices": [{"message": {"content": "Tokyo"}}, {"message": {"content": "Kyoto"}}]}, "Tokyo\n\nKyoto"),
+        ({"choices": [{"text": "Tokyo"}]}, "Tokyo"),
+        ({"choices": [{"message": {"content": None}}, {"message": 3}, 4]}, ""),
+        ({"data": [{"embedding": [1.0]}]}, ""),
+        ("plain", ""),
+        (None, ""),
+    ],
+)
+def test_what_was_said_is_read_out(answer: Any, text: str) -> None:
+    assert said(answer) == text
 
 
 json_values = st.recursive(

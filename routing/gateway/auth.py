@@ -9,8 +9,22 @@ from access import keys
 from access.permissions import Permission
 from routing.core.errors import key_invalid, key_missing, permission_missing
 from routing.core.table import Principal
+from routing.engine import Engine
 
 Principals = Mapping[str, Principal]
+
+
+async def identify(headers: Mapping[bytes, bytes], engine: Engine, permission: Permission) -> Principal:
+    """The caller, who may do this. A refusal is never given from a table that might be older than the key.
+
+    Raises: Refusal (401, 403).
+    """
+    presented = presented_key(headers)
+    if engine.control.stale or presented[0] not in engine.principals:
+        await engine.control.catch_up()
+    principal = authenticate(presented, engine.principals)
+    require(principal, permission)
+    return principal
 
 
 def presented_key(headers: Mapping[bytes, bytes]) -> tuple[str, str]:

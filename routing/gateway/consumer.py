@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from typing import Final
 from urllib.parse import unquote
@@ -15,9 +16,8 @@ from urllib.parse import unquote
 from access.permissions import Permission
 from history.choices import Outcome
 from routing.core.errors import Refusal, internal_error, method_not_allowed, model_forbidden, unknown_path
-from routing.core.table import Principal
 from routing.engine import Engine
-from routing.gateway import account, auth, choose, intake, listing, operations, relay, replies
+from routing.gateway import account, auth, choose, intake, listing, operations, relay, replies, uploads
 from routing.gateway.attempt import Attempts, Rules
 from routing.gateway.clients import client_ip
 from routing.gateway.exchange import Exchange, Receive, Scope, Send
@@ -39,6 +39,9 @@ class Gateway:
         self._engine = engine
         self._trusted = config.trusted_proxies
         self._max_body = config.max_body_bytes
+        self._max_multipart = config.max_multipart_bytes
+        # The data directory, which is private and has room; elsewhere the system's own place for such files.
+        self._upload_dir = config.data_dir if os.access(config.data_dir, os.W_OK) else None
         self._keep_payloads = config.history_payloads != "none"
         self._rules = Rules(
             attempts=config.attempts,
@@ -62,6 +65,8 @@ class Gateway:
         finally:
             if exchange.api is not None:
                 self._settle(exchange)
+            if exchange.upload is not None:
+                exchange.upload.close()
 
     # --- the ways -------------------------------------------------------------------------------------------------
 
@@ -83,13 +88,13 @@ class Gateway:
         if exchange.method != "POST":
             raise method_not_allowed(exchange.method, api.path, "POST")
         exchange.api = api
-        exchange.principal = await self._authenticate(exchange, Permission.INFERENCE)
+        exchange.principal = await auth.identify(exchange.headers, self._engine, Permission.INFERENCE)
         api.check_headers(exchange.headers)
-        exchange.body = await intake.read_body(exchange, self._max_body)
-        call = exchange.call = intake.understand(exchange, api)
+        call = exchange.call = await self._take_in(exchange, api)
         if not exchange.principal.may_use(call.asked_model):
             raise model_forbidden(call.asked_model)
         api.check_parameters(call.envelope)
+        call.wants = api.inspect(call)
         await self._find_model(call, api)
         engine = self._engine
         here = api.answer_here(call, engine.table.holders.get(call.model, ()))
@@ -102,10 +107,17 @@ class Gateway:
         if hang_up.seen and not exchange.finished:
             self._hung_up(exchange)
 
+    async def _take_in(self, exchange: Exchange, api: Api) -> Call:
+        if api.read_form is None:
+            exchange.body = await intake.read_body(exchange, self._max_body)
+            return intake.understand(exchange, api)
+        form = await uploads.read_form(exchange, self._max_multipart, self._upload_dir)
+        return uploads.understand(exchange, api, form)
+
     async def _list_models(self, exchange: Exchange) -> None:
         if exchange.method not in ("GET", "HEAD"):
             raise method_not_allowed(exchange.method, exchange.path, "GET, HEAD")
-        principal = await self._authenticate(exchange, Permission.MODELS_READ)
+        principal = await auth.identify(exchange.headers, self._engine, Permission.MODELS_READ)
         await self._engine.control.catch_up()
         table = self._engine.table
         if exchange.path == MODELS:
@@ -115,16 +127,6 @@ class Gateway:
             await replies.json(exchange, listing.one_body(table, principal, name))
 
     # --- the steps that need the engine ---------------------------------------------------------------------------
-
-    async def _authenticate(self, exchange: Exchange, permission: Permission) -> Principal:
-        """A refusal is never given from a table that might be older than the key."""
-        presented = auth.presented_key(exchange.headers)
-        engine = self._engine
-        if engine.control.stale or presented[0] not in engine.principals:
-            await engine.control.catch_up()
-        principal = auth.authenticate(presented, engine.principals)
-        auth.require(principal, permission)
-        return principal
 
     async def _find_model(self, call: Call, api: Api) -> None:
         """Resolve the alias, and refuse what no node can serve: never from a table older than the request."""

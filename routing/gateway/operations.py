@@ -26,7 +26,7 @@ async def answer(exchange: Exchange, scope: Scope, engine: Engine) -> None:
     elif exchange.path == "/readyz":
         await _ready(exchange, engine)
     else:
-        _may_read_metrics(exchange, scope, engine)
+        await _may_read_metrics(exchange, scope, engine)
         text = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
         await replies.answer(exchange, 200, text, engine.metrics.text(engine.state, engine.recorder))
 
@@ -41,10 +41,9 @@ async def _ready(exchange: Exchange, engine: Engine) -> None:
     await replies.json(exchange, body, status=503 if engine.draining else 200)
 
 
-def _may_read_metrics(exchange: Exchange, scope: Scope, engine: Engine) -> None:
+async def _may_read_metrics(exchange: Exchange, scope: Scope, engine: Engine) -> None:
     try:
-        principal = auth.authenticate(auth.presented_key(exchange.headers), engine.principals)
-        auth.require(principal, Permission.METRICS_READ)
+        await auth.identify(exchange.headers, engine, Permission.METRICS_READ)
     except Refusal:
         if not is_local(scope):
             raise

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
+from nodes.addresses import AddressRefused, refuse_address
 from routing.core.errors import ConnectFault
 from routing.protocols.base import BodySource
 from routing.upstream.base import Headers, Target, UpstreamAnswer
@@ -109,7 +110,17 @@ class PooledClient:
             raise ConnectFault("no connection within the time-out") from None
         except (OSError, ssl.SSLError) as error:
             raise ConnectFault(_connect_failure(error)) from None
+        self._check_where_it_led(connection)
         return connection
+
+    def _check_where_it_led(self, connection: Connection) -> None:
+        """A name that was fine when the node was registered may lead to a metadata service today."""
+        peer = connection.transport.get_extra_info("peername")
+        try:
+            refuse_address(peer[0] if peer else "")
+        except AddressRefused:
+            connection.abort()
+            raise ConnectFault("its name leads to an address that is not allowed") from None
 
     def _give_back(self, key: PoolKey, connection: Connection) -> None:
         idle = self._idle[key]

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
 
 import msgspec
-
-# Longest body that is kept, in bytes: what is longer is cut by whoever makes the entry, and marked as cut.
-BODY_LIMIT: Final = 256 * 1024
 
 
 class AttemptEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -27,7 +23,7 @@ class RequestEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One request from first byte to last, as a row of `RequestRecord` plus its attempts and bodies.
 
     `started_at` is aware. `request_body` and `response_body` are what the client sent and got (the raw SSE text of a
-    stream), cut at `BODY_LIMIT`; empty where payloads are not kept. Times are milliseconds, sizes bytes.
+    stream), already cut to what is worth keeping; empty where payloads are not kept. Times are milliseconds, sizes bytes.
     The entry is the recorder's once it was put: nobody else changes it.
     """
 

@@ -14,7 +14,7 @@ from history.filters import Filters, is_status
 from history.queries import DEFAULT_PAGE_SIZE, PAGE_SIZES, page_size
 from nodes.models import Node
 
-KINDS = ("chat", "completion", "embedding")
+KINDS = ("chat", "completion", "embedding", "models")
 _ANY = ("", _("any"))
 
 

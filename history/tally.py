@@ -12,6 +12,7 @@ from history.entries import AttemptEntry, RequestEntry
 
 _SUCCESS: Final = "success"
 _NEITHER: Final = "cancelled"  # the client's choice: no success, and nobody's failure
+_LISTING: Final = "models"  # asking what there is: a request, but no use of a model
 _ESTIMATED: Final = "estimated"
 _FIRST_SERVER_ERROR: Final = 500
 
@@ -57,7 +58,8 @@ def token_totals(entries: Iterable[RequestEntry]) -> list[tuple[TotalKey, Total]
     """Sums per day (UTC), node, model and key; sorted, so that two writers lock rows in the same order."""
     totals: defaultdict[TotalKey, Total] = defaultdict(Total)
     for entry in entries:
-        totals[_total_key(entry)].add(entry)
+        if entry.kind != _LISTING:
+            totals[_total_key(entry)].add(entry)
     return sorted(totals.items(), key=lambda item: item[0])
 
 

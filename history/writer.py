@@ -196,8 +196,9 @@ def _add_totals(entries: Iterable[RequestEntry]) -> None:
         )
         for key, total in token_totals(entries)
     ]
-    with connection.cursor() as cursor:
-        cursor.executemany(_total_statement(), rows)
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.executemany(_total_statement(), rows)
 
 
 def _total_statement() -> str:
@@ -213,6 +214,8 @@ def _total_statement() -> str:
 
 def _add_node_counts(entries: Iterable[RequestEntry]) -> None:
     rows = [(count.total, count.successful, count.failed, node_id) for node_id, count in node_counts(entries)]
+    if not rows:
+        return
     with connection.cursor() as cursor:
         cursor.executemany(
             f"UPDATE {Node._meta.db_table} SET total_requests = total_requests + %s, "  # noqa: S608

@@ -100,6 +100,14 @@ def test_names_that_no_node_served_make_no_rows_of_totals(start_recorder: StartR
     assert (total.model, total.requests, total.failures) == ("", 5, 5)
 
 
+def test_listing_models_is_a_row_and_no_use_of_a_model(start_recorder: StartRecorder) -> None:
+    recorder = start_recorder()
+    recorder.put(make_entry(kind="models", model="", served_model="", node_id=None, node_name=""))
+    recorder.stop()
+    assert RequestRecord.objects.get().kind == "models"
+    assert not TokenTotal.objects.exists()
+
+
 def test_nodes_count_attempts_successes_and_their_own_failures(start_recorder: StartRecorder) -> None:
     first = Node.objects.create(name="gpu-1", base_url="http://127.0.0.1:1")
     second = Node.objects.create(name="gpu-2", base_url="http://127.0.0.1:2")

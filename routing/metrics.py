@@ -21,6 +21,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._cloud = CollectorRegistry()
         self._requests = Counter(
             "llmlb_requests", "Requests by kind and outcome.", ["kind", "outcome"], registry=self.registry
         )
@@ -30,6 +31,19 @@ class Metrics:
             ["kind"],
             buckets=BUCKETS,
             registry=self.registry,
+        )
+        self._cloud_requests = Counter(
+            "cloud_requests",
+            "Requests to cloud providers, by status.",
+            ["provider", "status"],
+            registry=self._cloud,
+        )
+        self._cloud_latency = Histogram(
+            "cloud_request_latency_seconds",
+            "Of requests to cloud providers, from first byte in to last byte out.",
+            ["provider"],
+            buckets=BUCKETS,
+            registry=self._cloud,
         )
         tokens = Counter("llmlb_tokens", "Tokens by kind of token.", ["type"], registry=self.registry)
         self._prompt, self._completion = tokens.labels("prompt"), tokens.labels("completion")
@@ -45,11 +59,20 @@ class Metrics:
         if completion:
             self._completion.inc(completion)
 
+    def observe_cloud(self, provider: str, status: int, seconds: float) -> None:
+        """One request that a cloud provider was asked. `status` is the client's."""
+        self._cloud_requests.labels(provider, str(status)).inc()
+        self._cloud_latency.labels(provider).observe(seconds)
+
+    def cloud_text(self) -> bytes:
+        """The part about cloud providers alone."""
+        return generate_latest(self._cloud)
+
     def text(self, state: State, recorder: Recorder) -> bytes:
         """The exposition text, with the gauges of this moment."""
         moment = CollectorRegistry()
         moment.register(_Gauges(state, recorder))
-        return generate_latest(self.registry) + generate_latest(moment)
+        return generate_latest(self.registry) + self.cloud_text() + generate_latest(moment)
 
 
 class _Gauges(Collector):

@@ -8,8 +8,8 @@ from history.choices import Outcome
 from history.entries import RequestEntry
 from routing.core.select import LiveFigures
 from routing.core.usage import Tokens, estimate
+from routing.gateway import kept
 from routing.gateway.exchange import Exchange
-from routing.gateway.replies import CAPTURE_BYTES
 
 NO_ROUTE_CODES = frozenset({"no_nodes_available", "no_capable_nodes", "queue_full", "queue_timeout", "model_not_found"})
 
@@ -40,7 +40,7 @@ def tokens_of(exchange: Exchange) -> Tokens | None:
     completion = exchange.deltas
     if exchange.completion_texts is not None:
         completion = estimate(exchange.completion_texts())
-    return Tokens(prompt, completion, "estimated")
+    return Tokens(prompt, completion, "estimated") if prompt or completion else None
 
 
 def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> RequestEntry:
@@ -49,7 +49,7 @@ def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> Requ
     tokens = tokens_of(exchange)
     outcome = outcome_of(exchange)
     speed = _speed(exchange, tokens)
-    if speed is not None and outcome == Outcome.SUCCESS:
+    if speed is not None and outcome == Outcome.SUCCESS and not exchange.provider:
         live.observe_speed(exchange.attempts[-1].node_id, exchange.model, speed)
     return _entry(exchange, ended, outcome, tokens, speed, keep_payloads)
 
@@ -67,9 +67,9 @@ def _entry(
         status=exchange.status,
         duration_ms=(ended - exchange.began) * 1000,
         model=exchange.asked_model[:300],
-        served_model=exchange.model[:300] if last is not None else "",
-        node_id=last.node_id if last is not None else None,
-        node_name=last.node_name if last is not None else "",
+        served_model=exchange.served_model[:300] if last is not None else "",
+        node_id=last.node_id or None if last is not None else None,  # 0: a provider
+        node_name=last.node_name if last is not None else exchange.provider,
         api_key_id=principal.key_id if principal is not None else None,
         api_key_name=principal.name if principal is not None else "",
         client_ip=exchange.client_ip,
@@ -80,7 +80,7 @@ def _entry(
         queue_ms=exchange.queue_seconds * 1000,
         first_byte_ms=(exchange.first_byte - exchange.began) * 1000 if exchange.first_byte is not None else None,
         tokens_per_second=speed,
-        bytes_in=len(exchange.body),
+        bytes_in=exchange.bytes_in,
         bytes_out=exchange.bytes_out,
         attempts=exchange.attempts,
     )
@@ -88,10 +88,8 @@ def _entry(
         entry.prompt_tokens, entry.completion_tokens = tokens.prompt, tokens.completion
         entry.total_tokens, entry.token_source = tokens.total, tokens.source
     if keep_payloads:
-        entry.request_body = exchange.body[:CAPTURE_BYTES]
-        entry.request_truncated = len(exchange.body) > CAPTURE_BYTES
-        entry.response_body = b"".join(exchange.captured)[:CAPTURE_BYTES]
-        entry.response_truncated = exchange.bytes_out > CAPTURE_BYTES
+        entry.request_body, entry.request_truncated = kept.of_request(exchange)
+        entry.response_body, entry.response_truncated = kept.of_answer(exchange)
     return entry
 
 

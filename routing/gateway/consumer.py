@@ -15,14 +15,29 @@ from urllib.parse import unquote
 
 from access.permissions import Permission
 from history.choices import Outcome
+from routing.core import prefix
 from routing.core.errors import Refusal, internal_error, method_not_allowed, model_forbidden, unknown_path
+from routing.core.table import NodeEntry
 from routing.engine import Engine
-from routing.gateway import account, auth, choose, intake, listing, operations, relay, replies, uploads
+from routing.gateway import (
+    account,
+    auth,
+    choose,
+    intake,
+    listing,
+    operations,
+    provider,
+    relay,
+    replies,
+    stored,
+    uploads,
+)
 from routing.gateway.attempt import Attempts, Rules
 from routing.gateway.clients import client_ip
 from routing.gateway.exchange import Exchange, Receive, Scope, Send
 from routing.gateway.hangup import HangUp
 from routing.protocols.base import Api, Call
+from routing.protocols.providers.errors import no_model, not_configured
 from routing.protocols.registry import APIS
 
 log = logging.getLogger("llmlb.gateway")
@@ -77,6 +92,8 @@ class Gateway:
             await self._infer(exchange, api)
         elif path == MODELS or path.startswith(MODELS + "/"):
             await self._list_models(exchange)
+        elif stored.is_about_stored(path):
+            await stored.follow(exchange, self._engine)
         elif path in operations.PATHS:
             await operations.answer(exchange, scope, self._engine)
         else:
@@ -91,12 +108,18 @@ class Gateway:
         exchange.principal = await auth.identify(exchange.headers, self._engine, Permission.INFERENCE)
         api.check_headers(exchange.headers)
         call = exchange.call = await self._take_in(exchange, api)
-        if not exchange.principal.may_use(call.asked_model):
+        if not exchange.principal.may_use(prefix.canonical(call.asked_model)):
             raise model_forbidden(call.asked_model)
+        asked_provider = await self._find_provider(call)
         api.check_parameters(call.envelope)
         call.wants = api.inspect(call)
+        if asked_provider is not None:
+            await self._ask_provider(exchange, asked_provider)
+            return
         await self._find_model(call, api)
         engine = self._engine
+        stored.bind(api, call, exchange.principal, engine)
+        call.unfit |= choose.unfit_among(api, call, engine.table.holders.get(call.model, ()))
         here = api.answer_here(call, engine.table.holders.get(call.model, ()))
         if here is not None and here.ready is not None:
             exchange.notes = here.notes
@@ -104,6 +127,13 @@ class Gateway:
             return
         async with HangUp(exchange.receive) as hang_up:
             await Attempts(exchange, engine.state, engine.upstream, engine, self._rules).run()
+        if hang_up.seen and not exchange.finished:
+            self._hung_up(exchange)
+
+    async def _ask_provider(self, exchange: Exchange, asked: NodeEntry) -> None:
+        engine = self._engine
+        async with HangUp(exchange.receive) as hang_up:
+            await provider.ask(exchange, asked, engine.provider_target(asked), engine.upstream)
         if hang_up.seen and not exchange.finished:
             self._hung_up(exchange)
 
@@ -127,6 +157,24 @@ class Gateway:
             await replies.json(exchange, listing.one_body(table, principal, name))
 
     # --- the steps that need the engine ---------------------------------------------------------------------------
+
+    async def _find_provider(self, call: Call) -> NodeEntry | None:
+        """The cloud provider that the model's prefix asks for, if it has one. Raises: Refusal (401, 400)."""
+        engine = self._engine
+        if engine.control.stale:
+            await engine.control.catch_up()
+        parts = prefix.split(engine.table.resolve(call.asked_model))
+        if parts is None:
+            return None
+        name, call.model = parts
+        if not call.model.strip():
+            raise no_model(name)
+        if name not in engine.table.providers:
+            await engine.control.catch_up()
+        found = engine.table.providers.get(name)
+        if found is None:
+            raise not_configured(name)
+        return found
 
     async def _find_model(self, call: Call, api: Api) -> None:
         """Resolve the alias, and refuse what no node can serve: never from a table older than the request."""
@@ -165,4 +213,6 @@ class Gateway:
             entry.prompt_tokens,
             entry.completion_tokens,
         )
+        if exchange.provider:
+            engine.metrics.observe_cloud(exchange.provider, entry.status, time.monotonic() - exchange.began)
         engine.recorder.put(entry)

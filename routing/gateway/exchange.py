@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from history.entries import AttemptEntry
+from routing.core.errors import Refusal
 from routing.core.table import Pair, Principal
 from routing.core.usage import Tokens
 from routing.gateway.spool import Spool
@@ -22,6 +23,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
 
+_QUERY: Final = re.compile(rb"[\x21-\x7e]+")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -33,6 +35,7 @@ class Exchange:
     send: Send
     method: str
     path: str
+    query: str
     headers: dict[bytes, bytes]
     request_id: str
     client_ip: str
@@ -47,6 +50,7 @@ class Exchange:
     attempts: list[AttemptEntry] = field(default_factory=list)
     own_exclusions: list[Pair] = field(default_factory=list)
     poison: bool = False
+    provider: str = ""  # the cloud provider that was asked, by its prefix
     queue_seconds: float = 0.0
     queue_headers: dict[str, str] = field(default_factory=dict)
     notes: tuple[tuple[bytes, bytes], ...] = ()
@@ -57,7 +61,9 @@ class Exchange:
     captured: list[bytes] = field(default_factory=list)
     captured_bytes: int = 0
     finished: bool = False
-    binary: bool = False  # what is answered is no text: its bytes are not kept
+    opaque: bool = False  # the answer is passed on without being understood
+    binary: bool = False  # and it is no text: the history keeps its size alone
+    tell_break: Callable[[Refusal], bytes] | None = None  # how this very stream tells that no more will come
     # How it ended.
     error_code: str = ""
     error_message: str = ""
@@ -79,6 +85,11 @@ class Exchange:
         return self.upload.length if self.upload is not None else len(self.body)
 
     @property
+    def served_model(self) -> str:
+        """The model that was asked for in the end; a provider's with its prefix."""
+        return f"{self.provider}:{self.model}" if self.provider else self.model
+
+    @property
     def streaming(self) -> bool:
         return self.call is not None and self.call.streaming
 
@@ -90,10 +101,17 @@ class Exchange:
             send=send,
             method=scope["method"],
             path=scope["path"],
+            query=query_of(scope),
             headers=headers,
             request_id=request_id_of(headers),
             client_ip=client_ip,
         )
+
+
+def query_of(scope: Scope) -> str:
+    """With its question mark, as it came; empty where there is none, or none that may stand in a request."""
+    query: bytes = scope.get("query_string", b"")
+    return f"?{query.decode('ascii')}" if _QUERY.fullmatch(query) else ""
 
 
 def request_id_of(headers: dict[bytes, bytes]) -> str:

@@ -8,8 +8,8 @@ from routing.core.errors import BrokenFault, MalformedFault, Refusal
 from routing.core.sse import EventSplitter, EventTooLong
 from routing.gateway import replies
 from routing.gateway.exchange import Exchange
-from routing.protocols.base import Answer, Plan, StreamReader
-from routing.upstream.base import UpstreamAnswer
+from routing.protocols.base import Answer, Plan, StreamReader, TellsBreak
+from routing.upstream.base import Headers, UpstreamAnswer
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 
@@ -24,6 +24,16 @@ async def whole_body(answer: UpstreamAnswer) -> bytes:
         if size > MAX_ANSWER_BYTES:
             raise MalformedFault("the answer is too large")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def relay(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -> None:
+    """An answer that succeeded, in the way that its kind wants. Raises: NodeFault."""
+    if exchange.streaming and _is_event_stream(answer):
+        await relay_stream(exchange, plan, answer)
+    elif plan.opaque:
+        await relay_opaque(exchange, answer)
+    else:
+        await relay_whole(exchange, plan, answer)
 
 
 async def relay_whole(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -> None:
@@ -49,8 +59,13 @@ async def relay_opaque(exchange: Exchange, answer: UpstreamAnswer) -> None:
 
     Raises: NodeFault. `exchange.first_byte` tells whether the client has seen anything of it.
     """
+    media_type = next((value for name, value in answer.headers if name == b"content-type"), b"")
+    if media_type.startswith(b"text/html"):
+        raise MalformedFault("the answer is a web page")
     while data := await answer.read():
         if exchange.first_byte is None:
+            exchange.opaque = True
+            exchange.binary = not media_type.startswith((b"text/", b"application/json"))
             await replies.begin(
                 exchange, answer.status, [*replies.forwarded(answer.headers), *replies.own_headers(exchange)]
             )
@@ -70,6 +85,7 @@ async def relay_stream(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -
     """
     reader = plan.open_stream()
     splitter = EventSplitter()
+    exchange.tell_break = reader.broken if isinstance(reader, TellsBreak) else None
     try:
         while data := await answer.read():
             await _pass_on(exchange, answer, reader, _split(splitter, data))
@@ -80,6 +96,8 @@ async def relay_stream(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -
         exchange.deltas = reader.deltas
     if not reader.whole:
         raise BrokenFault("the stream ended before the answer did")
+    if reader.failed:
+        exchange.error_code, exchange.error_message = "node_error", "the node told an error in its answer"
     if exchange.first_byte is None:
         await _begin(exchange, answer)
     await replies.write(exchange, reader.end(), more=False)
@@ -89,7 +107,11 @@ async def end_broken_stream(exchange: Exchange, refusal: Refusal) -> None:
     """Tell a client that is in the middle of a stream that there is no more: an error event, and no `[DONE]`."""
     exchange.error_code = refusal.code
     exchange.error_message = refusal.message
-    await replies.write(exchange, exchange.dialect.event(refusal), more=False)
+    if (
+        not exchange.opaque
+    ):  # in sound there is no place for words: only a broken connection tells that more was to come
+        tell = exchange.tell_break or exchange.dialect.event
+        await replies.write(exchange, tell(refusal), more=False)
 
 
 async def _pass_on(exchange: Exchange, answer: UpstreamAnswer, reader: StreamReader, events: list[bytes]) -> None:
@@ -109,8 +131,16 @@ async def _begin(exchange: Exchange, answer: UpstreamAnswer) -> None:
     await replies.begin(exchange, answer.status, headers)
 
 
+def is_event_stream(headers: Headers) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+
+
 def _split(splitter: EventSplitter, data: bytes) -> list[bytes]:
     try:
         return splitter.feed(data)
     except EventTooLong:
         raise MalformedFault("the answer is not an event stream") from None
+
+
+def _is_event_stream(answer: UpstreamAnswer) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in answer.headers)

@@ -16,6 +16,7 @@ from routing.core.select import STRATEGIES
 from routing.core.table import NodeEntry, Pair, Principal, RoutingTable
 from routing.metrics import Metrics
 from routing.state.memory import MemoryState
+from routing.state.stored import StoredResponses
 from routing.upstream.base import Target, Upstream
 from routing.upstream.client import PooledClient
 
@@ -32,6 +33,7 @@ class Engine:
     def __init__(self, config: Config, *, upstream: Upstream | None = None, recorder: Recorder | None = None) -> None:
         self.config = config
         self.state = MemoryState(strategy=STRATEGIES[config.load_balancer_mode], queue_max=config.queue_max)
+        self.stored = StoredResponses()
         self.principals: Mapping[str, Principal] = {}
         self.upstream = upstream or PooledClient(connect_timeout=config.connect_timeout)
         self.recorder = recorder or Recorder()

@@ -40,6 +40,7 @@ def read_principals() -> dict[str, Principal]:
             permissions=frozenset(permission.value for permission in row.permissions),
             allowed_models=frozenset(row.allowed_models),
             expires_at=row.expires_at.timestamp() if row.expires_at is not None else None,
+            owner_id=row.owner_id,
         )
         for row in live_principals()
         if row.enabled and row.owner_active and not row.revoked

@@ -106,6 +106,19 @@ def body_invalid(message: str) -> Refusal:
     return Refusal(400, "invalid_json", message)
 
 
+def form_invalid(message: str) -> Refusal:
+    return Refusal(400, "invalid_form", message)
+
+
+def media_type_wrong(path: str, wanted: str) -> Refusal:
+    return Refusal(415, "unsupported_media_type", f"{path} takes Content-Type: {wanted}.")
+
+
+def upload_not_kept() -> Refusal:
+    message = "The upload could not be stored. Try again later."
+    return Refusal(503, "upload_not_stored", message, type=UNAVAILABLE, headers={"Retry-After": "30"})
+
+
 def parameter_invalid(param: str, message: str, code: str = "invalid_parameter") -> Refusal:
     return Refusal(400, code, message, param=param)
 
@@ -136,6 +149,21 @@ def no_capable_node(model: str) -> Refusal:
 def capability_mismatch(model: str, phrase: str) -> Refusal:
     message = f"Model '{model}' does not support {phrase}"
     return Refusal(400, "model_capability_mismatch", message, param="model")
+
+
+def responses_not_supported(why: str) -> Refusal:
+    message = f"No node that serves this model has the Responses API, and {why}."
+    return Refusal(501, "responses_not_supported", message)
+
+
+def response_unknown(response_id: str) -> Refusal:
+    """One text for what never was, is no longer kept, or is another owner's."""
+    return Refusal(404, "response_not_found", f"Response with id '{response_id}' not found.", param="response_id")
+
+
+def previous_response_unknown(response_id: str) -> Refusal:
+    message = f"Previous response with id '{response_id}' not found."
+    return Refusal(404, "previous_response_not_found", message, param="previous_response_id")
 
 
 def queue_full(limit: int, retry_after: int, headers: Mapping[str, str]) -> Refusal:

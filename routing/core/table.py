@@ -145,6 +145,7 @@ class Principal:
     permissions: frozenset[str] = frozenset()
     allowed_models: frozenset[str] = frozenset()
     expires_at: float | None = None
+    owner_id: int = 0
 
     def may_use(self, model: str) -> bool:
         return not self.allowed_models or model in self.allowed_models

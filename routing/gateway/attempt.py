@@ -16,11 +16,12 @@ from routing.core.errors import (
     NodeFault,
     Refusal,
     TimeoutFault,
+    no_capable_node,
     node_connection_error,
     node_timeout,
 )
 from routing.core.table import Pair
-from routing.gateway import relay, replies
+from routing.gateway import choose, relay, replies
 from routing.gateway.choose import select_available_node_with_queue
 from routing.gateway.exchange import Exchange, HeaderList
 from routing.protocols.base import Plan
@@ -33,8 +34,14 @@ _TO_NODE: Final = (
     b"anthropic-version", b"anthropic-beta",
 )  # fmt: skip
 _NO_SUCH_MODEL: Final = re.compile(r"model.*(not found|not exist|unknown|no such)|(unknown|no such) model", re.I | re.S)
-# The node does not serve this path; there is no such method; not implemented.
-_NOT_SERVED: Final = frozenset({404, 405, 501})
+_NO_SUCH_PATH: Final = re.compile(
+    r"^\W*(404)?\W*((page|file|path|url|route|endpoint|resource)\s+)?not found\W*$"
+    r"|(unknown|invalid|unexpected|unsupported|no such) (request )?(url|path|endpoint|route)"
+    r"|\b(url|path|endpoint|route)\b.*not (found|exist|supported)|cannot post",
+    re.I | re.S,
+)
+# There is no such method on this path; not implemented.
+_NOT_SERVED: Final = frozenset({405, 501})
 # Faults after which asking the same client's request of another node makes sense, though this node is not to blame.
 _BUSY: Final = 429
 
@@ -108,13 +115,27 @@ class Answered:
 
     def says_no_such_model(self) -> bool:
         """A 404 about the model, not about a path that the node does not serve."""
-        document = self.document
-        if self.status != 404 or not isinstance(document, dict):
+        if self.status != 404 or not self.is_json:
             return False
+        code, message = self._error()
+        return code == "model_not_found" or bool(_NO_SUCH_MODEL.search(message))
+
+    def says_no_such_path(self) -> bool:
+        """That the node does not serve the path, or not so; a 404 about what the request names is not that."""
+        if self.status != 404:
+            return self.status in _NOT_SERVED
+        _code, message = self._error()
+        return not message or (bool(_NO_SUCH_PATH.search(message)) and not self.says_no_such_model())
+
+    def _error(self) -> tuple[Any, str]:
+        """Code and message, wherever servers put them."""
+        document = self.document
+        if not isinstance(document, dict):
+            return None, ""
         error = document.get("error", document)
-        code = error.get("code") if isinstance(error, dict) else None
-        message = error.get("message", "") if isinstance(error, dict) else error
-        return code == "model_not_found" or bool(_NO_SUCH_MODEL.search(str(message)))
+        if not isinstance(error, dict):
+            return None, str(error)
+        return error.get("code"), str(error.get("message") or error.get("detail") or "")
 
 
 class Attempts:
@@ -126,7 +147,8 @@ class Attempts:
         self._upstream = upstream
         self._fleet = fleet
         self._rules = rules
-        self._tried: set[int] = set()
+        assert exchange.call is not None
+        self._tried: set[int] = set(exchange.call.unfit)
         self._failures: list[AttemptFailed] = []
 
     async def run(self) -> None:
@@ -159,13 +181,27 @@ class Attempts:
 
     async def _choose(self, deadline: float) -> Lease:
         exchange = self._exchange
-        return await select_available_node_with_queue(
-            exchange.model,
-            state=self._state,
-            exchange=exchange,
-            tried=self._tried,
-            timeout=max(0.0, deadline - time.monotonic()),
-        )
+        while True:
+            lease = await select_available_node_with_queue(
+                exchange.model,
+                state=self._state,
+                exchange=exchange,
+                tried=self._tried,
+                timeout=max(0.0, deadline - time.monotonic()),
+            )
+            if self._fits(lease):
+                return lease
+            lease.release()
+            self._tried.add(lease.node.id)
+            if not self._others_left():
+                raise no_capable_node(exchange.model)
+
+    def _fits(self, lease: Lease) -> bool:
+        """A node that came while we waited, or has changed, may not be one that can serve this call."""
+        exchange = self._exchange
+        assert exchange.api is not None
+        assert exchange.call is not None
+        return choose.is_fit(exchange.api, exchange.call, lease.node)
 
     async def _attempt(self, lease: Lease) -> None:
         """One node, from sending to the last byte. Raises: AttemptFailed, with nothing sent to the client."""
@@ -183,7 +219,7 @@ class Attempts:
             self._blame(lease, entry, entry.error, on_connect=isinstance(fault, ConnectFault))
             if exchange.first_byte is None:
                 raise AttemptFailed(fault=fault) from None
-            await relay.end_broken_stream(exchange, _refusal_for(fault, len(exchange.attempts)))
+            await relay.end_broken_stream(exchange, refusal_for(fault, len(exchange.attempts)))
         except AttemptFailed as failure:
             entry.error = failure.reason
             if failure.blame or self._rules.any_error:
@@ -203,7 +239,7 @@ class Attempts:
             self._fleet.target(lease.node.id),
             "POST",
             plan.path,
-            _node_headers(exchange) + list(plan.headers),
+            node_headers(exchange) + list(plan.headers),
             plan.body,
             silence=lease.node.timeout,
         )
@@ -214,10 +250,10 @@ class Attempts:
                 if again is not None:
                     answer.close()
                     await self._send_and_relay(lease, entry, again)
+            elif relay.is_event_stream(answer.headers) and exchange.streaming:
+                await relay.relay_stream(exchange, plan, answer)
             elif plan.opaque:
                 await relay.relay_opaque(exchange, answer)
-            elif _is_event_stream(answer.headers) and exchange.streaming:
-                await relay.relay_stream(exchange, plan, answer)
             else:
                 await relay.relay_whole(exchange, plan, answer)
         finally:
@@ -231,8 +267,8 @@ class Attempts:
         if answer.status < 400:
             raise MalformedFault("the node answered with a redirect")
         answered = Answered(answer.status, answer.headers, await relay.whole_body(answer))
-        answered.body = _without_address(answered.body, self._fleet.target(lease.node.id))
-        if plan.otherwise is not None and answered.status in _NOT_SERVED and not answered.says_no_such_model():
+        answered.body = without_address(answered.body, self._fleet.target(lease.node.id))
+        if plan.otherwise is not None and answered.says_no_such_path():
             self._fleet.not_served(lease.node.id, plan.path)
             return plan.otherwise()
         at_fault = answered.status >= 500 or answered.says_no_such_model()
@@ -269,7 +305,7 @@ class Attempts:
             await self._pass_error_on(failure.answered)
         else:
             assert failure.fault is not None
-            await replies.refuse(self._exchange, _refusal_for(failure.fault, len(self._exchange.attempts)))
+            await replies.refuse(self._exchange, refusal_for(failure.fault, len(self._exchange.attempts)))
 
     async def _pass_error_on(self, answered: Answered) -> None:
         """The node's own status and error; in our words where what it said is no JSON (a proxy's page, a trace)."""
@@ -291,22 +327,18 @@ class Attempts:
 _ERROR_HEADERS: Final = frozenset({b"content-type", b"retry-after"})
 
 
-def _refusal_for(fault: NodeFault, attempts: int) -> Refusal:
+def refusal_for(fault: NodeFault, attempts: int) -> Refusal:
     return node_timeout(attempts) if isinstance(fault, TimeoutFault) else node_connection_error(attempts)
 
 
-def _node_headers(exchange: Exchange) -> Headers:
+def node_headers(exchange: Exchange) -> Headers:
     given = exchange.headers
     headers: Headers = [(name, given[name]) for name in _TO_NODE if name in given]
     headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
     return headers
 
 
-def _is_event_stream(headers: Headers) -> bool:
-    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
-
-
-def _without_address(body: bytes, target: Target) -> bytes:
+def without_address(body: bytes, target: Target) -> bytes:
     """A node's error may say where it listens; that is nobody's business."""
     for address in (target.netloc, target.host):
         body = body.replace(address.encode(), b"node")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from models_catalog.capabilities import phrase, supports
 from routing.core.errors import (
@@ -15,8 +15,9 @@ from routing.core.errors import (
     queue_full,
     queue_timeout,
 )
-from routing.core.table import RoutingTable
+from routing.core.table import NodeEntry, RoutingTable
 from routing.gateway.exchange import Exchange
+from routing.protocols.base import Api, Call
 from routing.state.base import Lease, Place, State
 
 # Told to a client that met a full queue; longer where the queue itself says that it will be longer (SPEC-da253baa).
@@ -34,6 +35,21 @@ def why_not(table: RoutingTable, model: str, capability: str) -> Refusal | None:
     if not supports(table.capabilities.get(model, frozenset()), capability):
         return capability_mismatch(model, phrase(capability))
     return None
+
+
+def is_fit(api: Api, call: Call, node: NodeEntry) -> bool:
+    """Whether a node that has the model can serve this very call."""
+    at_home = call.home is None or call.home == node.id
+    return at_home and node.id not in call.unfit and api.why_unfit(call, node) is None
+
+
+def unfit_among(api: Api, call: Call, holders: Sequence[NodeEntry]) -> frozenset[int]:
+    """The holders that cannot serve this call. Raises: Refusal, where that is all of them."""
+    unfit = frozenset(node.id for node in holders if not is_fit(api, call, node))
+    if unfit and len(unfit) == len(holders):
+        refusals = [api.why_unfit(call, node) for node in holders if call.home in (None, node.id)]
+        raise next(filter(None, refusals), no_capable_node(call.model))
+    return unfit
 
 
 async def select_available_node_with_queue(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -43,8 +43,18 @@ _decoder = msgspec.json.Decoder(Envelope)
 
 def read_envelope(body: bytes) -> Envelope:
     """The envelope of a JSON body. Raises: Refusal (400), where the body is not a JSON object or names no model."""
+    return _read(_decoder, body)
+
+
+def envelope_reader(envelope: type[Envelope]) -> Callable[[bytes], Envelope]:
+    """`read_envelope` for an API of which a few more members concern the gateway."""
+    decoder = msgspec.json.Decoder(envelope)
+    return lambda body: _read(decoder, body)
+
+
+def _read(decoder: msgspec.json.Decoder[Any], body: bytes) -> Envelope:
     try:
-        envelope = _decoder.decode(body)
+        envelope: Envelope = decoder.decode(body)
     except RecursionError:
         raise body_invalid("The request body is nested too deeply.") from None
     except msgspec.ValidationError:
@@ -61,7 +71,9 @@ class Call:
     """One request as its API sees it. `asked_model` is the client's word, `model` the one behind an alias of it.
 
     An upload has a `form` in place of a body. `wants` is what the model must be able to do beyond what the API says
-    (to see), `unfit` are the nodes on which it is known that it cannot.
+    (to see), `unfit` are the nodes on which it is known that it cannot. `home` is the node that alone can serve the
+    call, because it keeps what the call goes on from. `made` is to be told the id of what a node keeps of the answer,
+    and which node that is. `memo` is for what an API works out once a call.
     """
 
     path: str
@@ -72,6 +84,9 @@ class Call:
     form: Form | None = None
     wants: Sequence[str] = ()
     unfit: frozenset[int] = frozenset()
+    home: int | None = None
+    made: Callable[[str, int], None] = lambda id, node_id: None
+    memo: dict[str, Any] = field(default_factory=dict)
 
     @property
     def streaming(self) -> bool:
@@ -156,11 +171,20 @@ class StreamReader(Protocol):
         """What was held back until the stream proved whole."""
 
 
+@runtime_checkable
+class TellsBreak(Protocol):
+    """A `StreamReader` whose API tells in its own events, and with what came so far, that no more will come."""
+
+    def broken(self, refusal: Refusal) -> bytes:
+        """The last event of a stream that breaks off."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How one node is asked on behalf of a call, and how its answer becomes the client's.
 
-    `opaque`: what succeeds is passed on as it comes, whatever it is (audio); only its end tells that it was whole.
+    `opaque`: what succeeds, and is no event stream that was asked for, is passed on as it comes, whatever it is
+    (audio); only its end tells that it was whole.
     `otherwise`: how the same node is asked where it turns out not to serve `path`: usually a translation.
     `ready`: the answer is known already, and the node is not asked.
     `notes`: headers that tell the client how it was served.
@@ -211,6 +235,10 @@ class Api:
     read_form: Callable[[Form], Envelope] | None = None
     # What else the model must be able to do for this very content. Raises: Refusal (400), for content that cannot be.
     inspect: Callable[[Call], Sequence[str]] = lambda call: ()
+    # Why a node cannot serve this call, though it has the model; None if it can.
+    why_unfit: Callable[[Call, NodeEntry], Refusal | None] = lambda call, node: None
+    # The id of what a node must have kept for this call to go on from, if it needs any.
+    refers_to: Callable[[Call], str | None] = lambda call: None
     # An answer for which none of the model's nodes has to be asked, or waited for.
     answer_here: Callable[[Call, Sequence[NodeEntry]], Plan | None] = lambda call, nodes: None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from routing.protocols import openai
+from routing.protocols import anthropic, audio, images, openai, responses
 from routing.protocols.base import Api
 
-APIS: Final[Mapping[str, Api]] = {**openai.APIS}
+APIS: Final[Mapping[str, Api]] = {**openai.APIS, **anthropic.APIS, **responses.APIS, **audio.APIS, **images.APIS}

@@ -1,0 +1,161 @@
+"""Responses that a node keeps: going on from one, and reading, deleting or cancelling it, always at that node."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from access.permissions import Permission
+from history.entries import AttemptEntry
+from routing.core.errors import (
+    MalformedFault,
+    NodeFault,
+    Refusal,
+    method_not_allowed,
+    no_capable_node,
+    previous_response_unknown,
+    response_unknown,
+)
+from routing.core.table import NodeEntry, Principal
+from routing.engine import Engine
+from routing.gateway import auth, intake, relay, replies
+from routing.gateway.attempt import Answered, node_headers, refusal_for, without_address
+from routing.gateway.exchange import Exchange
+from routing.gateway.hangup import HangUp
+from routing.protocols.base import Api, Call, Envelope
+from routing.protocols.responses import STORED, plan_stored
+from routing.state.stored import Stored
+from routing.upstream.base import UpstreamAnswer
+
+_PATH: Final = re.compile(r"/v1/responses/(?P<id>[^/]+)(?P<act>/cancel|/input_items)?")
+_METHODS: Final = {None: ("GET", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET",)}
+# What is sent along with a request for something stored is next to nothing.
+MAX_BODY_BYTES: Final = 64 * 1024
+
+
+def is_about_stored(path: str) -> bool:
+    return _PATH.fullmatch(path) is not None
+
+
+def bind(api: Api, call: Call, principal: Principal, engine: Engine) -> None:
+    """Bind a call that goes on from a response to the node that keeps it, and remember what comes of the call.
+
+    Raises: Refusal (404), where the response is not kept; 503, where its node cannot be used now.
+    """
+
+    def made(response_id: str, node_id: int) -> None:
+        engine.stored.remember(
+            principal.owner_id, response_id, node_id=node_id, model=call.model, asked_model=call.asked_model
+        )
+
+    call.made = made
+    earlier = api.refers_to(call)
+    if earlier is None:
+        return
+    stored = engine.stored.find(principal.owner_id, earlier)
+    if stored is None or not principal.may_use(stored.asked_model):
+        raise previous_response_unknown(earlier)
+    holders = engine.table.holders.get(call.model, ())
+    if all(node.id != stored.node_id for node in holders):
+        raise _node_away(engine, stored, call.model) or previous_response_unknown(earlier)
+    call.home = stored.node_id
+
+
+def _node_away(engine: Engine, stored: Stored, model: str) -> Refusal | None:
+    """The node is there and has the model, but cannot be used now: that is worth another try later."""
+    node = engine.table.nodes.get(stored.node_id)
+    return no_capable_node(model) if node is not None and model == stored.model else None
+
+
+async def follow(exchange: Exchange, engine: Engine) -> None:
+    """Serve a request about a response: at the node that made it, for the owner of the key that asked for it.
+
+    Raises: Refusal.
+    """
+    match = _PATH.fullmatch(exchange.path)
+    assert match is not None
+    methods = _METHODS[match["act"]]
+    if exchange.method not in methods:
+        raise method_not_allowed(exchange.method, exchange.path, ", ".join(methods))
+    exchange.api = STORED
+    exchange.dialect = STORED.dialect
+    principal = exchange.principal = await auth.identify(exchange.headers, engine, Permission.INFERENCE)
+    response_id = match["id"]
+    stored = engine.stored.find(principal.owner_id, response_id)
+    if stored is None or not principal.may_use(stored.asked_model):
+        raise response_unknown(response_id)
+    exchange.call = Call(exchange.path, b"", Envelope(), asked_model=stored.asked_model, model=stored.model)
+    node = _keeper(engine, stored, response_id)
+    body = await intake.read_body(exchange, MAX_BODY_BYTES)
+    async with HangUp(exchange.receive) as hang_up:
+        await _ask(exchange, engine, node, body, response_id)
+    if hang_up.seen and not exchange.finished:
+        raise intake.ClientGone
+    if exchange.method == "DELETE" and exchange.status == 200:
+        engine.stored.forget(principal.owner_id, response_id)
+
+
+def _keeper(engine: Engine, stored: Stored, response_id: str) -> NodeEntry:
+    node = engine.table.nodes.get(stored.node_id)
+    if node is None:
+        raise response_unknown(response_id)
+    if not (node.online and node.enabled):
+        raise no_capable_node(stored.model)
+    return node
+
+
+async def _ask(exchange: Exchange, engine: Engine, node: NodeEntry, body: bytes, response_id: str) -> None:
+    """No slot is taken: nothing is computed."""
+    entry = AttemptEntry(node_id=node.id, node_name=node.name, selection_reason="keeps_the_response")
+    exchange.attempts.append(entry)
+    try:
+        answer = await engine.upstream.send(
+            engine.target(node.id),
+            exchange.method,
+            exchange.path + exchange.query,
+            node_headers(exchange),
+            body,
+            silence=node.timeout,
+        )
+        try:
+            entry.status = answer.status
+            await _pass_on(exchange, engine, node, answer, response_id)
+        finally:
+            answer.close()
+    except NodeFault as fault:
+        entry.error = f"{fault.code}: {fault}"
+        refusal = refusal_for(fault, 1)
+        if exchange.first_byte is None:
+            raise refusal from None
+        await relay.end_broken_stream(exchange, refusal)
+    finally:
+        exchange.tokens, exchange.deltas = None, 0  # they were counted when the response was made
+
+
+async def _pass_on(
+    exchange: Exchange, engine: Engine, node: NodeEntry, answer: UpstreamAnswer, response_id: str
+) -> None:
+    assert exchange.call is not None
+    plan = plan_stored(exchange.call)
+    if 300 <= answer.status < 400:
+        raise MalformedFault("the node answered with a redirect")
+    if answer.status >= 400:
+        await _pass_error_on(exchange, engine, node, answer, response_id)
+    elif relay.is_event_stream(answer.headers):
+        await relay.relay_stream(exchange, plan, answer)
+    else:
+        await relay.relay_whole(exchange, plan, answer)
+
+
+async def _pass_error_on(
+    exchange: Exchange, engine: Engine, node: NodeEntry, answer: UpstreamAnswer, response_id: str
+) -> None:
+    """A node that makes responses and keeps none has no such path."""
+    answered = Answered(answer.status, answer.headers, await relay.whole_body(answer))
+    if answered.says_no_such_path():
+        raise response_unknown(response_id)
+    if not answered.is_json:
+        message = f"The node answered {answer.status} with a body that is not JSON."
+        raise Refusal(answer.status, "node_error", message, type="api_error")
+    exchange.error_code, exchange.error_message = "node_error", f"the node answered {answer.status}"
+    await replies.json(exchange, without_address(answered.body, engine.target(node.id)), answer.status)

@@ -50,7 +50,7 @@ def estimate(texts: Iterable[str]) -> int:
     characters = ascii_characters = 0
     for text in texts:
         characters += len(text)
-        ascii_characters += len(text) if text.isascii() else sum(character < "\x80" for character in text)
+        ascii_characters += len(text.encode("ascii", "ignore"))
     return round(ascii_characters / ASCII_PER_TOKEN + (characters - ascii_characters) / OTHER_PER_TOKEN)
 
 

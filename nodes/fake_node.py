@@ -11,9 +11,10 @@ import dataclasses
 import json
 import socket
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from nodes.fake import media, messages
 from nodes.fake.answers import Answer, Asked, parse
 from nodes.fake.behaviour import LISTING_MODES, MODES, Behaviour, Mode, SeenRequest
 from nodes.fake.connection import Connection, encode, head
@@ -22,7 +23,9 @@ from nodes.fake.kinds import KINDS, listing
 __all__ = ["KINDS", "MODES", "Behaviour", "FakeNode", "Mode", "SeenRequest", "running_fake_node"]
 
 Result = TypeVar("Result")
-INFERENCE: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+INFERENCE: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}) | media.PATHS
+# Whose answers are not those of chat, completions and embeddings.
+FAMILIES: Final = ((media.PATHS, media.MediaAnswer), (messages.PATHS, messages.MessagesAnswer))
 BACKLOG: Final = 4096
 HTML: Final = "<!doctype html><title>Not an API</title><p>Hello"
 
@@ -38,12 +41,15 @@ class FakeNode:
         api_key: str | None = None,
         behaviour: Behaviour | None = None,
         name: str = "fake",
+        apis: Iterable[str] = (),
     ) -> None:
+        """`apis`: further paths that it serves itself, of those in `nodes.fake.messages.PATHS`."""
         self.models = list(models)
         self.kind = KINDS[kind]
         self.api_key = api_key
         self.behaviour = behaviour or Behaviour()
         self.name = name
+        self.apis = frozenset(apis)
         self.host = "127.0.0.1"
         self.port = 0
         self.seen: list[SeenRequest] = []
@@ -61,7 +67,7 @@ class FakeNode:
     @property
     def inferences(self) -> list[SeenRequest]:
         """What was seen on the inference paths alone."""
-        return [request for request in self.seen if request.path in INFERENCE]
+        return [request for request in self.seen if request.path in INFERENCE | self.apis]
 
     # --- life
 
@@ -140,7 +146,7 @@ class FakeNode:
             )
         if request.path == "/v1/models" and self.kind.lists_models:
             return await self._list(wire)
-        if request.path in INFERENCE and request.method == "POST":
+        if request.path in INFERENCE | self.apis and request.method == "POST":
             return await self._infer(request, wire)
         return await self._page(request, wire)
 
@@ -163,9 +169,11 @@ class FakeNode:
         return await self._reply(wire, status, body)
 
     async def _infer(self, request: SeenRequest, wire: Connection) -> bool:
-        asked = parse(request.path, request.body)
+        asked = media.parse(request) if request.path in media.PATHS else parse(request.path, request.body)
         if asked is None:
             return await self._reply(wire, 400, {"error": {"message": "not JSON", "type": "invalid_request_error"}})
+        if asked.path in self.apis and not asked.model:
+            return await self._reply(wire, 400, {"error": {"message": "no model", "type": "invalid_request_error"}})
         behaviour = self.behaviour
         misbehaves = (behaviour.mode != "ok" or behaviour.status != 200) and behaviour.applies_to(asked.model)
         mode = behaviour.mode if misbehaves else "ok"
@@ -190,9 +198,14 @@ class FakeNode:
             return await self._reply(wire, 429, _error(429), {"retry-after": "1"})
         if mode == "flap" and self.behaviour.applied % 2:
             return await self._reply(wire, 500, _error(500))
-        answer = Answer(asked, self.name, self.behaviour.chunks, self.behaviour.tells_usage)
-        keep = await (self._stream(mode, answer, wire) if asked.streams else self._whole(mode, answer, wire))
+        answer = self._answer(asked)
+        keep = await (self._stream(mode, answer, wire) if answer.streams else self._whole(mode, answer, wire))
         return keep and mode != "half_close"
+
+    def _answer(self, asked: Asked) -> Answer:
+        family = next((answer for paths, answer in FAMILIES if asked.path in paths), Answer)
+        behaviour = self.behaviour
+        return family(asked, self.name, behaviour.chunks, behaviour.tells_usage, behaviour.says, behaviour.ends)
 
     async def _hang(self) -> bool:
         await asyncio.get_running_loop().create_future()
@@ -219,7 +232,7 @@ class FakeNode:
     async def _stream(self, mode: str, answer: Answer, wire: Connection) -> bool:
         start = head(
             200,
-            {"content-type": "text/event-stream", "transfer-encoding": "chunked", **self._headers()},
+            {"content-type": answer.stream_type, "transfer-encoding": "chunked", **self._headers()},
         )
         await (self._dribble(start, wire) if mode == "slow_headers" else wire.send(start))
         cuts = mode in {"cut_mid_stream", "cut_in_body"}

@@ -7,8 +7,10 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from nodes.fake.saying import deltas, finish_reason
 
 DIMENSIONS: Final = 8
 DONE: Final = b"data: [DONE]\n\n"
@@ -27,7 +29,7 @@ class Asked:
 
     @property
     def streams(self) -> bool:
-        return bool(self.body.get("stream")) and not self.path.endswith("/embeddings")
+        return bool(self.body.get("stream")) and not self.path.endswith(("/embeddings", "/count_tokens"))
 
     @property
     def is_chat(self) -> bool:
@@ -61,13 +63,27 @@ class Answer:
     name: str
     chunks: int
     tells_usage: bool = True
+    says: dict[str, Any] | None = None
+    ends: dict[str, Any] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
+        if self.says is not None:
+            return len(list(deltas(self.says)))
         return self.chunks if self.asked.limit is None else min(self.chunks, self.asked.limit)
 
     @property
+    def streams(self) -> bool:
+        return self.asked.streams
+
+    @property
+    def stream_type(self) -> str:
+        return "text/event-stream"
+
+    @property
     def finish_reason(self) -> str:
+        if self.says is not None:
+            return finish_reason(self.says)
         return "stop" if self.count == self.chunks else "length"
 
     @property
@@ -78,13 +94,15 @@ class Answer:
     def token(self, number: int) -> str:
         return f"{self.name}-{number} "
 
-    def document(self, *, finished: bool = True) -> dict[str, Any]:
+    def document(self, *, finished: bool = True) -> Any:
         """The whole answer, of a request that does not stream."""
         if self.asked.path.endswith("/embeddings"):
             return self._embeddings()
         text = "".join(self.token(number) for number in range(self.count))
         content = {"message": {"role": "assistant", "content": text}} if self.asked.is_chat else {"text": text}
-        choice = {"index": 0, **content, "finish_reason": self.finish_reason if finished else None}
+        if self.says is not None:
+            content = {"message": {"role": "assistant", "content": None, **self.says}}
+        choice = {"index": 0, **content, "finish_reason": self.finish_reason if finished else None, **self.ends}
         kind = "chat.completion" if self.asked.is_chat else "text_completion"
         usage = {"usage": self.usage} if self.tells_usage else {}
         return {**self._frame(kind), "choices": [choice], **usage}
@@ -93,12 +111,15 @@ class Answer:
         """The content events of a stream, one a token, and before the first one the role (chat)."""
         if self.asked.is_chat:
             yield self._event({"delta": {"role": "assistant", "content": ""}}, None)
+        if self.says is not None:
+            yield from (self._event({"delta": piece}, None) for piece in deltas(self.says))
+            return
         for number in range(self.count):
             yield self._event(self._piece(self.token(number)), None)
 
     def tail(self, *, finished: bool = True) -> bytes:
         """What follows the content: the reason for the end, the usage if it was asked for, and `[DONE]`."""
-        events = [self._event(self._piece(""), self.finish_reason)] if finished else []
+        events = [self._event(self._piece("") | self.ends, self.finish_reason)] if finished else []
         if self.asked.wants_usage and self.tells_usage:
             events.append(_sse({**self._frame(self._chunk_kind), "choices": [], "usage": self.usage}))
         return b"".join([*events, DONE])

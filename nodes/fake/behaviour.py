@@ -34,7 +34,8 @@ class Behaviour:
     """What a fake node does wrong, and how fast it is. Times are seconds.
 
     `mode` and `status` are the misbehaviour: `only_models` limits it to requests for those models, `times` to the
-    first so many requests that it applies to. The rest holds for every request.
+    first so many requests that it applies to. The rest holds for every request. `says` is the assistant's message of a
+    chat, in place of tokens; `ends` are members of its last choice.
 
     - `refuse_models`, `empty_models`, `garbage_models`: the listing of models is 500, empty, or a web page
     - `hang`: every request is read and never answered (with `only_models`: inference alone)
@@ -52,6 +53,8 @@ class Behaviour:
     chunks: int = 5
     chunk_interval: float = 0.0
     tells_usage: bool = True
+    says: dict[str, Any] | None = None
+    ends: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     error_body: Any = None
     cut_after: int = 2
@@ -90,6 +93,7 @@ class SeenRequest:
     started: float
     ended: float | None = None
     aborted_at: float | None = None
+    query: str = ""
 
     @property
     def aborted(self) -> bool:

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections import deque
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
@@ -83,8 +84,9 @@ class Connection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        method, path = self._parser.get_method().decode(), self._url.decode("latin-1").partition("?")[0]
-        self._waiting.append(SeenRequest(method, path, self._headers, b"".join(self._body), time.monotonic()))
+        method, (path, _, query) = self._parser.get_method().decode(), self._url.decode("latin-1").partition("?")
+        body = b"".join(self._body)
+        self._waiting.append(SeenRequest(method, path, self._headers, body, time.monotonic(), query=query))
         self._fresh()
         self._next()
 
@@ -131,7 +133,17 @@ class Connection(asyncio.Protocol):
         await self.send(b"%x\r\n%b\r\n" % (len(data), data))
 
 
+@dataclass(frozen=True)
+class Raw:
+    """A body that is neither JSON nor a page."""
+
+    data: bytes
+    media_type: str
+
+
 def encode(body: Any) -> tuple[bytes, str]:
+    if isinstance(body, Raw):
+        return body.data, body.media_type
     if isinstance(body, bytes):
         return body, "application/octet-stream"
     if isinstance(body, str):

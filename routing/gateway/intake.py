@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from routing.core import document
-from routing.core.errors import body_invalid, body_too_large, parameter_invalid
+from routing.core.errors import Refusal, body_invalid, body_too_large, media_type_wrong, parameter_invalid
 from routing.gateway.exchange import Exchange, Receive
 from routing.protocols.base import Api, Call
 
@@ -24,11 +24,7 @@ async def read_body(exchange: Exchange, limit: int) -> bytes:
 
     Raises: Refusal (413; 400 for a Content-Length that is no number), ClientGone.
     """
-    declared = _declared_length(exchange.headers)
-    if declared > limit:
-        if exchange.headers.get(b"expect", b"").lower() != b"100-continue":
-            await _discard(exchange.receive, min(declared, limit + COURTESY_BYTES))
-        raise body_too_large(limit)
+    await refuse_declared(exchange, limit)
     chunks: list[bytes] = []
     size = 0
     more = True
@@ -41,15 +37,29 @@ async def read_body(exchange: Exchange, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             if more:
-                await _discard(exchange.receive, COURTESY_BYTES)
+                await discard(exchange.receive, COURTESY_BYTES)
             raise body_too_large(limit)
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+async def refuse_declared(exchange: Exchange, limit: int) -> None:
+    """Raises: Refusal (413), where the client itself says that it sends too much; 400, if it says no number."""
+    declared = _declared_length(exchange.headers)
+    if declared > limit:
+        if exchange.headers.get(b"expect", b"").lower() != b"100-continue":
+            await discard(exchange.receive, min(declared, limit + COURTESY_BYTES))
+        raise body_too_large(limit)
+
+
 def understand(exchange: Exchange, api: Api) -> Call:
-    """What is asked of which model. Raises: Refusal (400)."""
-    envelope = api.read_envelope(exchange.body)
+    """What is asked of which model. Raises: Refusal (400; 415 for a form where JSON is wanted)."""
+    try:
+        envelope = api.read_envelope(exchange.body)
+    except Refusal:
+        if exchange.headers.get(b"content-type", b"").startswith(b"multipart/"):
+            raise media_type_wrong(exchange.path, "application/json") from None
+        raise
     _refuse_second_model(exchange.body)
     return Call(exchange.path, exchange.body, envelope, asked_model=envelope.model, model=envelope.model)
 
@@ -69,7 +79,8 @@ def _declared_length(headers: dict[bytes, bytes]) -> int:
     return int(raw)
 
 
-async def _discard(receive: Receive, limit: int) -> None:
+async def discard(receive: Receive, limit: int) -> None:
+    """Read what still comes, up to `limit` bytes of it. Not to be called once the body has ended."""
     seen = 0
     while seen < limit:
         message = await receive()

@@ -69,7 +69,7 @@ async def begin(exchange: Exchange, status: int, headers: HeaderList) -> None:
 
 async def write(exchange: Exchange, data: bytes, *, more: bool) -> None:
     exchange.bytes_out += len(data)
-    if exchange.captured_bytes < CAPTURE_BYTES:
+    if exchange.captured_bytes < CAPTURE_BYTES and not exchange.binary:
         exchange.captured.append(data)
         exchange.captured_bytes += len(data)
     await exchange.send({"type": "http.response.body", "body": data, "more_body": more})

@@ -12,13 +12,27 @@ from routing.core import document
 from routing.core.usage import Tokens, UsageFields
 from routing.protocols.base import Answer, Call
 
+
+class _Counted(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+
+
 _usage: Final = msgspec.json.Decoder(UsageFields)
+_counted: Final = msgspec.json.Decoder(_Counted)
 
 
 def read_usage(raw: msgspec.Raw) -> Tokens | None:
     """The tokens in a `usage` member, as it stands in the answer; None where it says nothing that we know."""
     try:
         return _usage.decode(raw).tokens()
+    except msgspec.DecodeError:
+        return None
+
+
+def usage_in(data: bytes) -> Tokens | None:
+    """The tokens in the `usage` member of a JSON object, such as an event's data."""
+    try:
+        return read_usage(_counted.decode(data).usage)
     except msgspec.DecodeError:
         return None
 

@@ -1,0 +1,52 @@
+"""What the history keeps of a request's bytes: its words, and of pictures and sound their size alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from routing.gateway.exchange import Exchange
+from routing.gateway.replies import CAPTURE_BYTES
+
+# A JSON string of this length without a character that Base64 does not have is no text of a person or a model.
+BLOB_BYTES: Final = 1024
+_BLOB: Final = re.compile(rb"(data:[\w./+;=-]{0,100},)?[A-Za-z0-9+/=_\\-]*")
+
+
+def of_request(exchange: Exchange) -> tuple[bytes, bool]:
+    """The body as the history keeps it, and whether it was longer. Of a form, what it held, without its files."""
+    if exchange.call is not None and exchange.call.form is not None:
+        return msgspec.json.encode(exchange.call.form.note()), False
+    return _cut(without_blobs(exchange.body))
+
+
+def of_answer(exchange: Exchange) -> tuple[bytes, bool]:
+    """The answer as the history keeps it, and whether it was longer."""
+    if exchange.binary:
+        return msgspec.json.encode({"bytes": exchange.bytes_out}), False
+    body, truncated = _cut(without_blobs(b"".join(exchange.captured)))
+    return body, truncated or (len(exchange.captured) > 1 and exchange.bytes_out > CAPTURE_BYTES)
+
+
+def without_blobs(body: bytes) -> bytes:
+    """A JSON body, or events of JSON, in which each long Base64 string is replaced by a note of its length."""
+    if len(body) < BLOB_BYTES:
+        return body
+    strings = body.split(b'"')
+    if max(map(len, strings)) < BLOB_BYTES:
+        return body
+    return b'"'.join(_noted(string) if len(string) >= BLOB_BYTES else string for string in strings)
+
+
+def _noted(string: bytes) -> bytes:
+    match = _BLOB.fullmatch(string, 0, BLOB_BYTES)  # its beginning tells: a picture has millions of characters
+    if match is None or b" " in string:
+        return string
+    label = match[1] or b""
+    return b"%s[%d characters]" % (label, len(string) - len(label))
+
+
+def _cut(body: bytes) -> tuple[bytes, bool]:
+    return body[:CAPTURE_BYTES], len(body) > CAPTURE_BYTES

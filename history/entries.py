@@ -23,8 +23,8 @@ class RequestEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One request from first byte to last, as a row of `RequestRecord` plus its attempts and bodies.
 
     `started_at` is aware. `request_body` and `response_body` are what the client sent and got (the raw SSE text of a
-    stream), already cut to what is worth keeping; empty where payloads are not kept. Times are milliseconds, sizes bytes.
-    The entry is the recorder's once it was put: nobody else changes it.
+    stream), already cut to what is worth keeping; empty where payloads are not kept. Times are milliseconds, sizes
+    bytes. The entry is the recorder's once it was put: nobody else changes it.
     """
 
     request_id: str

@@ -76,13 +76,7 @@ class Filters:
 
     def _texts(self) -> Q:
         found = Q(model__icontains=self.model) if self.model else Q()
-        if self.q:
-            names = ("model", "error_code", "error_message", "request_id", "client_ip")
-            anywhere = Q()
-            for name in names:
-                anywhere |= Q(**{f"{name}__icontains": self.q})
-            found &= anywhere
-        return found
+        return found & _anywhere(self.q) if self.q else found
 
     def _time(self) -> Q:
         """The time range, and the range of ids in which it lies: that lets every other index help, in time order."""
@@ -95,6 +89,19 @@ class Filters:
             return within
         ends = RequestRecord.objects.filter(within).aggregate(first=Min("id"), last=Max("id"))
         return within & Q(id__gte=ends["first"] or 0, id__lte=ends["last"] or 0)
+
+
+def _anywhere(text: str) -> Q:
+    """Text in any of the columns. Ignoring case is dear on PostgreSQL, so it is asked only where there is case."""
+    has_case = text.lower() != text.upper()
+    words = "icontains" if has_case else "contains"
+    return (
+        Q(**{f"model__{words}": text})
+        | Q(**{f"error_message__{words}": text})
+        | Q(error_code__contains=text.lower())
+        | Q(client_ip__contains=text.lower())
+        | Q(request_id__contains=text)
+    )
 
 
 def is_status(text: str) -> bool:

@@ -33,16 +33,16 @@ class Config:
     host: str
     port: int
     data_dir: Path
-    database_url: str | None
-    redis_url: str | None
-    secret_key: str | None
+    database_url: str | None = field(repr=False)
+    redis_url: str | None = field(repr=False)
+    secret_key: str | None = field(repr=False)
     allowed_hosts: tuple[str, ...]
     csrf_trusted_origins: tuple[str, ...]
     trusted_proxies: tuple[IPNetwork, ...]
     processes: int
     admin_username: str
-    admin_password: str | None
-    bootstrap_api_key: str | None
+    admin_password: str | None = field(repr=False)
+    bootstrap_api_key: str | None = field(repr=False)
     health_check_interval: int
     probe_timeout: float
     offline_after: int

@@ -152,5 +152,7 @@ def encode(body: Any) -> tuple[bytes, str]:
 
 
 def head(status: int, headers: dict[str, str]) -> bytes:
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    known = status in HTTPStatus.__members__.values()
+    phrase = HTTPStatus(status).phrase if known else "Not In The Book"  # such as Anthropic's 529
+    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

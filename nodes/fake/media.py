@@ -22,7 +22,7 @@ AUDIO_TYPES: Final = {"opus": "audio/opus", "aac": "audio/aac", "flac": "audio/f
 PNG: Final = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-_NAME: Final = re.compile(rb'name="([^"]*)"')
+_NAME: Final = re.compile(rb'[; ]name="?([^";\r]*)')
 
 
 def parse(request: SeenRequest) -> Asked | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from typing import Final
@@ -20,6 +21,8 @@ log = logging.getLogger("llmlb.runtime")
 # A thread that wants to go on waits this long for one that computes; Python's default of 5 ms would show in every
 # request that is served while a batch of history is written.
 SWITCH_SECONDS: Final = 0.0005
+# What is loaded at the start stays; looking through all of it for garbage again and again would stop every stream.
+GARBAGE_THRESHOLDS: Final = (20_000, 20, 50)
 
 
 class Runtime:
@@ -66,4 +69,7 @@ class Runtime:
         await self.engine.start()
         self._hints.start(asyncio.get_running_loop())
         live.watch(self.engine)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         self.started = True

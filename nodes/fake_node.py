@@ -14,7 +14,7 @@ import threading
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from nodes.fake import media, messages
+from nodes.fake import media, messages, ranking, responses
 from nodes.fake.answers import Answer, Asked, parse
 from nodes.fake.behaviour import LISTING_MODES, MODES, Behaviour, Mode, SeenRequest
 from nodes.fake.connection import Connection, encode, head
@@ -23,9 +23,16 @@ from nodes.fake.kinds import KINDS, listing
 __all__ = ["KINDS", "MODES", "Behaviour", "FakeNode", "Mode", "SeenRequest", "running_fake_node"]
 
 Result = TypeVar("Result")
-INFERENCE: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}) | media.PATHS
+INFERENCE: Final = (
+    frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}) | media.PATHS | ranking.PATHS
+)
 # Whose answers are not those of chat, completions and embeddings.
-FAMILIES: Final = ((media.PATHS, media.MediaAnswer), (messages.PATHS, messages.MessagesAnswer))
+FAMILIES: Final = (
+    (media.PATHS, media.MediaAnswer),
+    (messages.PATHS, messages.MessagesAnswer),
+    (responses.PATHS, responses.ResponsesAnswer),
+    (ranking.PATHS, ranking.RankingAnswer),
+)
 BACKLOG: Final = 4096
 HTML: Final = "<!doctype html><title>Not an API</title><p>Hello"
 
@@ -43,13 +50,14 @@ class FakeNode:
         name: str = "fake",
         apis: Iterable[str] = (),
     ) -> None:
-        """`apis`: further paths that it serves itself, of those in `nodes.fake.messages.PATHS`."""
+        """`apis`: further paths that it serves itself, of `PATHS` in `nodes.fake.messages` and `.responses`."""
         self.models = list(models)
         self.kind = KINDS[kind]
         self.api_key = api_key
         self.behaviour = behaviour or Behaviour()
         self.name = name
         self.apis = frozenset(apis)
+        self.responses = responses.Kept()
         self.host = "127.0.0.1"
         self.port = 0
         self.seen: list[SeenRequest] = []
@@ -148,6 +156,8 @@ class FakeNode:
             return await self._list(wire)
         if request.path in INFERENCE | self.apis and request.method == "POST":
             return await self._infer(request, wire)
+        if request.path.startswith(f"{responses.PATH}/") and responses.PATH in self.apis:
+            return await self._reply(wire, *self.responses.serve(request))
         return await self._page(request, wire)
 
     def _is_authorised(self, request: SeenRequest) -> bool:
@@ -183,6 +193,8 @@ class FakeNode:
             return await self._reply(wire, behaviour.status, behaviour.error_body or _error(behaviour.status))
         if mode == "unknown_model_404" or (asked.model not in self.models and not self.kind.any_model):
             return await self._reply(wire, 404, _no_such_model(asked.model))
+        if asked.path in self.apis and (missing := self.responses.missing(asked)) is not None:
+            return await self._reply(wire, 404, missing)
         return await self._infer_as(mode, asked, wire)
 
     async def _infer_as(self, mode: str, asked: Asked, wire: Connection) -> bool:
@@ -199,13 +211,23 @@ class FakeNode:
         if mode == "flap" and self.behaviour.applied % 2:
             return await self._reply(wire, 500, _error(500))
         answer = self._answer(asked)
+        if isinstance(answer, responses.ResponsesAnswer):
+            self.responses.keep(answer)
         keep = await (self._stream(mode, answer, wire) if answer.streams else self._whole(mode, answer, wire))
         return keep and mode != "half_close"
 
     def _answer(self, asked: Asked) -> Answer:
         family = next((answer for paths, answer in FAMILIES if asked.path in paths), Answer)
         behaviour = self.behaviour
-        return family(asked, self.name, behaviour.chunks, behaviour.tells_usage, behaviour.says, behaviour.ends)
+        return family(
+            asked,
+            self.name,
+            behaviour.chunks,
+            behaviour.tells_usage,
+            behaviour.says,
+            behaviour.ends,
+            behaviour.encoding,
+        )
 
     async def _hang(self) -> bool:
         await asyncio.get_running_loop().create_future()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -20,6 +21,27 @@ log = logging.getLogger("llmlb.nodes")
 
 # How much longer than the probe may take its claim lasts, so that no second one starts beside it.
 LEASE_SLACK_SECONDS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Smallest:
+    """The smallest request of one kind, and the member of its answer that holds the results."""
+
+    path: str
+    body: Mapping[str, Any]
+    results: str
+
+
+CHAT: Final = Smallest(
+    "/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}, "choices"
+)
+RESPONSES: Final = Smallest("/v1/responses", {"input": "hi", "max_output_tokens": 1}, "output")
+SMALLEST: Final[Mapping[str, Smallest]] = {
+    "completion": Smallest("/v1/completions", {"prompt": "hi", "max_tokens": 1}, "choices"),
+    "embedding": Smallest("/v1/embeddings", {"input": "hi"}, "data"),
+    "rerank": Smallest("/v1/rerank", {"query": "hi", "documents": ["hi"]}, "results"),
+    "responses": RESPONSES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +90,16 @@ def _as_probe(row: NodeModel) -> Probe:
         node_name=node.name,
         target=Target(node.base_url, node.api_key),
         model_id=row.model_id,
-        kind=row.excluded_kind,
+        kind=_kind_of(row),
         excluded_at=row.excluded_at,
         timeout=node.effective_inference_timeout,
     )
+
+
+def _kind_of(row: NodeModel) -> str:
+    """What failed. A response of a node that does not serve that API itself was a chat."""
+    translated = row.excluded_kind == "responses" and RESPONSES.path not in row.node.native_apis
+    return "chat" if translated else row.excluded_kind
 
 
 async def _probe(probe: Probe) -> None:
@@ -86,18 +114,14 @@ async def _probe(probe: Probe) -> None:
 
 def request_for(kind: str, model_id: str) -> tuple[str, dict[str, Any]]:
     """Path and body of the smallest request of that kind."""
-    if kind == "embedding":
-        return "/v1/embeddings", {"model": model_id, "input": "hi"}
-    if kind == "completion":
-        return "/v1/completions", {"model": model_id, "prompt": "hi", "max_tokens": 1}
-    message = {"role": "user", "content": "hi"}
-    return "/v1/chat/completions", {"model": model_id, "messages": [message], "max_tokens": 1}
+    smallest = SMALLEST.get(kind, CHAT)
+    return smallest.path, {"model": model_id, **smallest.body}
 
 
 def is_promised(kind: str, reply: Reply) -> bool:
     """Whether the answer is what the API promises."""
     document = reply.document
-    results = document.get("data" if kind == "embedding" else "choices") if isinstance(document, dict) else None
+    results = document.get(SMALLEST.get(kind, CHAT).results) if isinstance(document, dict) else None
     return isinstance(results, list) and bool(results)
 
 

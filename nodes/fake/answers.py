@@ -65,6 +65,7 @@ class Answer:
     tells_usage: bool = True
     says: dict[str, Any] | None = None
     ends: dict[str, Any] = field(default_factory=dict)
+    encoding: str | None = None
 
     @property
     def count(self) -> int:
@@ -82,6 +83,8 @@ class Answer:
 
     @property
     def finish_reason(self) -> str:
+        if "finish_reason" in self.ends:
+            return str(self.ends["finish_reason"])
         if self.says is not None:
             return finish_reason(self.says)
         return "stop" if self.count == self.chunks else "length"
@@ -149,7 +152,7 @@ class Answer:
     def _embeddings(self) -> dict[str, Any]:
         given = self.asked.body.get("input", "")
         texts = given if isinstance(given, list) else [given]
-        packed = self.asked.body.get("encoding_format") == "base64"
+        packed = (self.encoding or self.asked.body.get("encoding_format")) == "base64"
         data = [
             {"object": "embedding", "index": index, "embedding": _vector(str(text), packed)}
             for index, text in enumerate(texts)

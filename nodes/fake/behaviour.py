@@ -35,7 +35,8 @@ class Behaviour:
 
     `mode` and `status` are the misbehaviour: `only_models` limits it to requests for those models, `times` to the
     first so many requests that it applies to. The rest holds for every request. `says` is the assistant's message of a
-    chat, in place of tokens; `ends` are members of its last choice.
+    chat, in place of tokens; `ends` are members of its last choice. `encoding` is that of embeddings, whichever was
+    asked for.
 
     - `refuse_models`, `empty_models`, `garbage_models`: the listing of models is 500, empty, or a web page
     - `hang`: every request is read and never answered (with `only_models`: inference alone)
@@ -55,6 +56,7 @@ class Behaviour:
     tells_usage: bool = True
     says: dict[str, Any] | None = None
     ends: dict[str, Any] = field(default_factory=dict)
+    encoding: str | None = None
     status: int = 200
     error_body: Any = None
     cut_after: int = 2

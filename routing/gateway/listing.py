@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import msgspec
 
+from models_catalog.capabilities import TEXT
 from routing.core.errors import model_unknown
 from routing.core.table import ModelInfo, Principal, RoutingTable
+from routing.protocols.registry import APIS
 
 _NOTHING = ModelInfo()
 
@@ -25,6 +28,16 @@ def one_body(table: RoutingTable, principal: Principal, name: str) -> bytes:
     return msgspec.json.encode(model_object(table, name))
 
 
+def supported_apis(capabilities: frozenset[str]) -> list[str]:
+    """What may be asked of a model: also what only a translation makes of it. Of nothing known: what texts can do."""
+    return _apis_of(capabilities or frozenset({TEXT}))
+
+
+@cache
+def _apis_of(capabilities: frozenset[str]) -> list[str]:
+    return [api.listed_as for api in APIS.values() if api.capability in capabilities]
+
+
 def model_object(table: RoutingTable, name: str) -> dict[str, Any]:
     """OpenAI's model object, and what clients of other servers look for beside it."""
     model = table.resolve(name)
@@ -35,7 +48,7 @@ def model_object(table: RoutingTable, name: str) -> dict[str, Any]:
         "created": info.created,
         "owned_by": info.owned_by or "llmlb",
         "capabilities": sorted(table.capabilities.get(model, ())),
-        "supported_apis": ["chat_completions"],
+        "supported_apis": supported_apis(table.capabilities.get(model, frozenset())),
     }
     if info.context_length is not None:
         item["context_length"] = item["max_model_len"] = info.context_length

@@ -242,6 +242,11 @@ class Api:
     # An answer for which none of the model's nodes has to be asked, or waited for.
     answer_here: Callable[[Call, Sequence[NodeEntry]], Plan | None] = lambda call, nodes: None
 
+    @property
+    def listed_as(self) -> str:
+        """Its name in a model's `supported_apis`."""
+        return self.path.removeprefix("/v1/").replace("/", "_")
+
     def check_parameters(self, envelope: Envelope) -> None:
         """Raises: Refusal (400), for a value that is certainly out of the API's range."""
         self.check(envelope)

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, completions and embeddings.
+"""OpenAI's chat completions and completions.
 
 https://platform.openai.com/docs/api-reference, and SPEC-63acef08, SPEC-0f1de549 for the ranges.
 """
@@ -44,18 +44,12 @@ class _Choices(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Vectors(msgspec.Struct):
-    data: list[msgspec.Raw]
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-
-
 class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] = []
     usage: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _choices: Final = msgspec.json.Decoder(_Choices)
-_vectors: Final = msgspec.json.Decoder(_Vectors)
 _chunk: Final = msgspec.json.Decoder(_Chunk)
 
 
@@ -116,14 +110,6 @@ def _read_choices(body: bytes) -> Answer:
     return Answer(body, read_usage(answer.usage), lambda: _texts_of_choices(answer.choices))
 
 
-def _read_vectors(body: bytes) -> Answer:
-    try:
-        answer = _vectors.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        raise MalformedFault("the answer is not a list of embeddings") from None
-    return Answer(body, read_usage(answer.usage), tuple)
-
-
 def _texts_of_choices(choices: list[msgspec.Raw]) -> Sequence[str]:
     texts: list[str] = []
     for raw in choices:
@@ -149,15 +135,6 @@ def _plan_choices(call: Call, node: NodeEntry) -> Plan:
         body=body,
         read_answer=restoring(call, _read_choices),
         open_stream=lambda: ChunkStream(hide_usage=hide_usage, rename=call.asked_model if call.renamed else None),
-    )
-
-
-def _plan_vectors(call: Call, node: NodeEntry) -> Plan:
-    return Plan(
-        path=call.path,
-        body=renamed(call),
-        read_answer=restoring(call, _read_vectors),
-        open_stream=lambda: ChunkStream(hide_usage=False),
     )
 
 
@@ -187,14 +164,4 @@ COMPLETIONS: Final = Api(
     prompt_texts=_prompt_texts,
     dialect=OPENAI,
 )
-EMBEDDINGS: Final = Api(
-    kind="embedding",
-    path="/v1/embeddings",
-    capability="embedding",
-    ranges={},
-    plan=_plan_vectors,
-    prompt_texts=_prompt_texts,
-    dialect=OPENAI,
-)
-
-APIS: Final = {api.path: api for api in (CHAT, COMPLETIONS, EMBEDDINGS)}
+APIS: Final = {api.path: api for api in (CHAT, COMPLETIONS)}

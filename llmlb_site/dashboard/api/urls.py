@@ -6,6 +6,7 @@ from llmlb_site.dashboard.api import views
 
 urlpatterns = [
     path("version", views.Version.as_view(), name="api-version"),
+    path("schema/v1", views.InferenceSchema.as_view(), name="api-schema-v1"),
     path("status", views.Status.as_view(), name="api-status"),
     path("queue/stats", views.QueueStats.as_view(), name="api-queue-stats"),
     path("load-balancer/stats", views.BalancerStats.as_view(), name="api-balancer-stats"),

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,7 +23,7 @@ from llmlb_site.dashboard import fleet, stats, traffic
 from llmlb_site.dashboard.api import serializers
 from llmlb_site.lib import health
 from nodes.models import Node
-from routing import live
+from routing import live, openapi
 
 
 class Version(APIView):
@@ -33,6 +34,15 @@ class Version(APIView):
     def get(self, request: Request) -> Response:
         """The version of this server."""
         return Response({"version": __version__})
+
+
+class InferenceSchema(APIView):
+    rules: Final[ApiRules] = {"GET": KNOWN}
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        """The OpenAPI 3.1 document of the inference API, `/v1/*`."""
+        return Response(openapi.document())
 
 
 class Status(APIView):

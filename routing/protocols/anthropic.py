@@ -75,8 +75,8 @@ def error_type(status: int) -> str:
     return _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
 
-def _error(status: int, message: str, code: str = "") -> bytes:
-    error: dict[str, Any] = {"type": error_type(status), "message": message}
+def _error(status: int, message: str, code: str = "", extra: Mapping[str, Any] | None = None) -> bytes:
+    error: dict[str, Any] = {"type": error_type(status), "message": message, **(extra or {})}
     if code:
         error["details"] = {"error_code": code}
     return msgspec.json.encode({"type": "error", "error": error})
@@ -89,7 +89,7 @@ def _status(refusal: Refusal) -> int:
 
 def _answer(refusal: Refusal) -> tuple[int, bytes]:
     status = _status(refusal)
-    return status, _error(status, refusal.message, refusal.code)
+    return status, _error(status, refusal.message, refusal.code, refusal.extra)
 
 
 def _restate(status: int, body: bytes) -> bytes:

@@ -76,16 +76,26 @@ class Rules:
 class AttemptFailed(Exception):
     """One node failed on the request before the client saw anything."""
 
-    def __init__(self, *, fault: NodeFault | None = None, answered: Answered | None = None, blame: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        fault: NodeFault | None = None,
+        answered: Answered | None = None,
+        refusal: Refusal | None = None,
+        blame: bool = True,
+    ) -> None:
         super().__init__()
         self.fault = fault
         self.answered = answered
+        self.refusal = refusal
         self.blame = blame
 
     @property
     def reason(self) -> str:
         if self.fault is not None:
             return f"{self.fault.code}: {self.fault}"
+        if self.refusal is not None:
+            return self.refusal.code
         assert self.answered is not None
         return f"status {self.answered.status}"
 
@@ -270,7 +280,10 @@ class Attempts:
         answered.body = without_address(answered.body, self._fleet.target(lease.node.id))
         if plan.otherwise is not None and answered.says_no_such_path():
             self._fleet.not_served(lease.node.id, plan.path)
-            return plan.otherwise()
+            try:
+                return plan.otherwise()
+            except Refusal as refusal:  # another node may serve it
+                raise AttemptFailed(refusal=refusal, blame=False) from None
         at_fault = answered.status >= 500 or answered.says_no_such_model()
         if at_fault or answered.status == _BUSY:
             raise AttemptFailed(answered=answered, blame=at_fault)
@@ -303,6 +316,8 @@ class Attempts:
     async def _answer_failure(self, failure: AttemptFailed) -> None:
         if failure.answered is not None:
             await self._pass_error_on(failure.answered)
+        elif failure.refusal is not None:
+            await replies.refuse(self._exchange, failure.refusal)
         else:
             assert failure.fault is not None
             await replies.refuse(self._exchange, refusal_for(failure.fault, len(self._exchange.attempts)))

@@ -40,6 +40,8 @@ def content_of(content: Any, where: str) -> str | list[Document]:
 
 def _part(part: Any, where: str) -> Document:
     kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(kind, str):
+        raise wrong(where, f"'{where}' is not a content part with a 'type'.")
     if kind in _TEXT_PARTS:
         return {"type": "text", "text": _text(part, "text", where)}
     if kind == "refusal":
@@ -50,9 +52,7 @@ def _part(part: Any, where: str) -> Document:
         return _file(part, where)
     if kind == "input_audio" and isinstance(part.get("input_audio"), dict):
         return {"type": "input_audio", "input_audio": part["input_audio"]}
-    if isinstance(kind, str):
-        raise cannot(f"content of type '{kind}'")
-    raise wrong(where, f"'{where}' is not a content part with a 'type'.")
+    raise cannot(f"content of type '{kind}'")
 
 
 def _image(part: Document, where: str) -> Document:
@@ -111,8 +111,11 @@ def _choice(choice: Any) -> tuple[frozenset[str] | None, Any]:
     if kind == "function":
         return None, {"type": "function", "function": {"name": choice.get("name")}}
     if kind == "allowed_tools":
-        allowed = [tool for tool in choice.get("tools") or () if isinstance(tool, dict)]
-        return frozenset(str(tool.get("name")) for tool in allowed), choice.get("mode", "auto")
+        tools = choice.get("tools")
+        if not isinstance(tools, list):
+            raise wrong("tool_choice.tools", "'tool_choice.tools' must be an array.")
+        allowed = frozenset(str(tool.get("name")) for tool in tools if isinstance(tool, dict))
+        return allowed, choice.get("mode", "auto")
     raise cannot(f"the tool choice '{kind}'")
 
 

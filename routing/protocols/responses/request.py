@@ -152,7 +152,7 @@ class _Conversation:
         self.messages.append({"role": role, "content": content})
 
     def _add_message(self, item: Document, where: str) -> None:
-        role = _ROLES.get(item.get("role") or "")
+        role = next((role for name, role in _ROLES.items() if name == item.get("role")), None)
         if role is None:
             raise wrong(f"{where}.role", f"'{where}.role' must be user, assistant, system or developer.")
         content = content_of(item.get("content"), f"{where}.content")

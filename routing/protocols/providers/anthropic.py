@@ -29,7 +29,7 @@ FINISH: Final[chat.FinishReasons] = {
     "refusal": "content_filter",
 }
 _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
-_EFFORTS: Final = frozenset({"low", "medium", "high"})
+_EFFORTS: Final = ("low", "medium", "high")
 
 
 def plan_chat(call: Call, provider: NodeEntry) -> Plan:
@@ -227,7 +227,7 @@ def read_answer(body: bytes, model: str) -> Answer:
     """A message as a chat completion. Raises: MalformedFault."""
     try:
         message = _message.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except chat.UNREADABLE:
         raise MalformedFault("the answer is not a message") from None
     said = chat.Said()
     for block in message.content:
@@ -267,7 +267,7 @@ class MessageStream:
             return b""
         try:
             return self._take(_event.decode(data))
-        except (msgspec.DecodeError, RecursionError):
+        except chat.UNREADABLE:
             raise MalformedFault("an event of the stream is not what the API promises") from None
 
     def end(self) -> bytes:

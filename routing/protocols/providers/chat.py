@@ -11,12 +11,14 @@ from typing import Any, Final
 
 import msgspec
 
-from routing.core.errors import Refusal, parameter_invalid
+from routing.core.errors import Refusal, body_invalid, parameter_invalid
 from routing.core.sse import DONE
 from routing.core.usage import Tokens
 from routing.protocols.base import Call
 
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[^;,]*)*;base64,(.*)", re.DOTALL)
+# What decoding raises where it meets no JSON: text that is no UTF-8 passes unnoticed where nobody looks into it.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 DONE_EVENT: Final = b"data: " + DONE + b"\n\n"
 FinishReasons = Mapping[str, str]
 
@@ -24,16 +26,25 @@ FinishReasons = Mapping[str, str]
 # --- reading a request ------------------------------------------------------------------------------------------------
 
 
+def document_of(call: Call) -> dict[str, Any]:
+    """The client's request without its nulls, which say nothing. Raises: Refusal (400)."""
+    try:
+        document: dict[str, Any] = msgspec.json.decode(call.body)
+    except UNREADABLE:
+        raise body_invalid("The request body is not valid JSON.") from None
+    return {name: value for name, value in document.items() if value is not None}
+
+
 def request_of(call: Call) -> dict[str, Any]:
-    """The client's request without its nulls, which say nothing. Raises: Refusal (400), where it has no messages."""
-    document: dict[str, Any] = msgspec.json.decode(call.body)
+    """A chat request. Raises: Refusal (400), where it has no messages."""
+    document = document_of(call)
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
         raise parameter_invalid("messages", "'messages' must be a list of messages.")
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise parameter_invalid(f"messages[{number}]", "A message is an object with a role.")
-    return {name: value for name, value in document.items() if value is not None}
+    return document
 
 
 def parts_of(content: Any) -> list[dict[str, Any]]:
@@ -120,14 +131,18 @@ def schema_of(response_format: Any) -> Any:
 
 
 def stops_of(request: Mapping[str, Any]) -> list[str]:
+    """Raises: Refusal (400)."""
     stop = request.get("stop", [])
-    return [stop] if isinstance(stop, str) else [text for text in stop if isinstance(text, str)]
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
+        raise parameter_invalid("stop", "'stop' must be a text or a list of texts.")
+    return stops
 
 
 def _arguments(text: Any) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(text) if isinstance(text, str) and text.strip() else {}
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         value = None
     if not isinstance(value, dict):
         raise parameter_invalid("messages", "The arguments of a tool call are a JSON object, as text.")

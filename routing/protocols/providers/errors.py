@@ -8,6 +8,7 @@ import msgspec
 
 from routing.core.errors import INVALID, Refusal, TimeoutFault
 from routing.core.errors import NodeFault as Fault
+from routing.protocols.providers.chat import UNREADABLE
 
 LABELS: Final = {"openai": "OpenAI", "google": "Google", "anthropic": "Anthropic"}
 # OpenAI's names of what went wrong, by status: the clients' SDKs look at these.
@@ -73,7 +74,7 @@ def _error_in(body: bytes) -> dict[str, Any]:
     """The error, wherever each of them puts it; Google's streams put it into a list."""
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return {}
     if isinstance(document, list) and document:
         document = document[0]

@@ -119,7 +119,7 @@ class _Conversation:
         text = chat.text_of(message.get("content"))
         try:
             value = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError):
+        except chat.UNREADABLE:
             value = text
         response = value if isinstance(value, dict) else {"result": value}
         return {"functionResponse": {"name": str(name), "response": response}}

@@ -110,7 +110,7 @@ def read_answer(body: bytes, model: str) -> Answer:
     """A generated content as a chat completion. Raises: MalformedFault."""
     try:
         generated = _generated.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except chat.UNREADABLE:
         raise MalformedFault("the answer is not a generated content") from None
     if not generated.candidates and generated.blocked is None:
         raise MalformedFault("the answer has neither candidates nor a reason for that")
@@ -171,7 +171,7 @@ class ContentStream:
             return b""
         try:
             generated = _generated.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except chat.UNREADABLE:
             raise MalformedFault("an event of the stream is not what the API promises") from None
         if generated.error is not None:
             self.failed = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -13,6 +13,7 @@ from routing.core.table import NodeEntry
 from routing.core.usage import estimate
 from routing.protocols.base import Answer, Call, Plan
 from routing.protocols.openai import ChunkStream
+from routing.protocols.providers.chat import UNREADABLE, document_of
 from routing.protocols.providers.google import JSON, model_path, resource, texts_to_embed
 
 
@@ -29,9 +30,9 @@ _vectors: Final = msgspec.json.Decoder(Vectors)
 
 def plan_embeddings(call: Call, provider: NodeEntry) -> Plan:
     """Raises: Refusal (400), for an input that Google cannot take."""
-    given: dict[str, Any] = msgspec.json.decode(call.body)
+    given = document_of(call)
     texts = texts_to_embed(given.get("input"))
-    size = {"outputDimensionality": given["dimensions"]} if given.get("dimensions") is not None else {}
+    size = {"outputDimensionality": given["dimensions"]} if "dimensions" in given else {}
     requests = [{"model": resource(call.model), "content": {"parts": [{"text": text}]}, **size} for text in texts]
     packed = given.get("encoding_format") == "base64"
     return Plan(
@@ -47,7 +48,7 @@ def _read_answer(body: bytes, model: str, texts: list[str], *, packed: bool) -> 
     """Google counts no tokens of embeddings: the usage is an estimate, and history says so."""
     try:
         vectors = _vectors.decode(body).embeddings
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         raise MalformedFault("the answer is not a list of embeddings") from None
     if len(vectors) != len(texts):
         raise MalformedFault("the answer has not one embedding for each text")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 from django.conf import settings
 
 from llmlb_site.lib.config import CloudAccess
-from models_catalog.capabilities import capabilities_of
+from models_catalog.capabilities import Abilities, abilities_of
 from models_catalog.models import CatalogModel, CloudProvider, ModelAlias, ProviderName
 from models_catalog.providers import PROVIDERS, Listed, normalise_provider_url
 from nodes.addresses import BadBaseUrl
@@ -54,10 +54,15 @@ class FleetModel:
 def declared_capabilities(
     model_id: str, catalogue: CatalogModel | None, node_models: Iterable[NodeModel]
 ) -> Sequence[str]:
-    """What a person entered, else what a node said, else what the name says. Sorted."""
-    entered = list(catalogue.capabilities) if catalogue else []
-    reported = {capability for node_model in node_models for capability in node_model.capabilities}
-    return sorted(entered or reported or capabilities_of(model_id))
+    """What the model can do on any of these nodes, as far as it is known. Sorted."""
+    entered = catalogue.capabilities if catalogue else []
+    known = [known_of(row, entered) for row in node_models] or [abilities_of(model_id, catalogue=entered)]
+    return sorted(frozenset[str]().union(*(abilities.can for abilities in known)))
+
+
+def known_of(row: NodeModel, entered: Collection[str] = ()) -> Abilities:
+    """What is known of a model on a node. `entered`: what the catalogue says of it."""
+    return abilities_of(row.model_id, here=row.capabilities, catalogue=entered, reported=row.reported_capabilities)
 
 
 def fleet_models(search: str = "") -> list[FleetModel]:

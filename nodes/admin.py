@@ -20,7 +20,7 @@ from django.utils.translation import ngettext
 from access.callers import actor_of
 from access.refusals import Refusal
 from nodes import services
-from nodes.forms import NodeChangeForm, NodeForm, NodeRegistrationForm
+from nodes.forms import NodeChangeForm, NodeForm, NodeModelForm, NodeRegistrationForm
 from nodes.models import Node, NodeModel, NodeStatus, PollResult
 from nodes.queries import nodes_with_counts
 
@@ -212,9 +212,10 @@ class NodeModelAdmin(ReadOnly, admin.ModelAdmin[NodeModel]):
     actions = ("reinclude",)
     fields = (
         "node", "model_id", "state", "excluded_at", "excluded_reason", "failure_count", "owned_by", "context_length",
-        "capabilities", "listed_at",
+        "reported", "capabilities", "listed_at",
     )  # fmt: skip
-    readonly_fields = fields
+    readonly_fields = tuple(name for name in fields if name != "capabilities")
+    form = NodeModelForm
 
     class Media:
         css = BADGES
@@ -222,6 +223,16 @@ class NodeModelAdmin(ReadOnly, admin.ModelAdmin[NodeModel]):
     @admin.display(description=_("state"), ordering="excluded_at")
     def state(self, row: NodeModel) -> SafeString:
         return badge("excluded", _("excluded")) if row.is_excluded else badge("online", _("executable"))
+
+    @admin.display(description=_("the node says"))
+    def reported(self, row: NodeModel) -> str:
+        return ", ".join(word if holds else f"({word}: ✕)" for word, holds in row.reported_capabilities.items()) or "–"
+
+    def save_model(self, request: HttpRequest, obj: NodeModel, form: ModelForm[NodeModel], change: bool) -> None:
+        chosen = form.cleaned_data["capabilities"]
+        services.set_capabilities(
+            node_id=obj.node_id, model_id=obj.model_id, capabilities=chosen, actor=actor_of(request)
+        )
 
     @admin.action(permissions=["change"], description=_("Put back into routing"))
     def reinclude(self, request: HttpRequest, queryset: QuerySet[NodeModel]) -> None:

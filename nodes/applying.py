@@ -11,6 +11,7 @@ from django.utils import timezone
 from nodes.detect import Detection, Facts
 from nodes.listing import ListedModel
 from nodes.models import Node, NodeModel, TypeSource
+from nodes.reported import TELLING
 
 NO_MODELS: Final = "lists no models"
 TYPE_FIELDS: Final = ("node_type", "node_type_source", "node_type_reason", "node_type_detected_at", "native_apis")
@@ -63,6 +64,23 @@ def apply_type(node: Node, detection: Detection) -> None:
     node.node_type_detected_at = timezone.now()
     if detection.sure:
         node.node_type, node.node_type_reason = detection.node_type, detection.reason
+
+
+def apply_abilities(node: Node, detection: Detection) -> bool:
+    """Set what the node says that its models can do. Returns: whether that is news.
+
+    Of a model of which it says nothing this time the earlier word stands, unless its engine is one that never tells.
+    """
+    changed = []
+    for row in NodeModel.objects.filter(node=node):
+        told = detection.abilities.get(row.model_id)
+        if told is None:
+            told = row.reported_capabilities if node.node_type in TELLING else {}
+        if told != row.reported_capabilities:
+            row.reported_capabilities = told
+            changed.append(row)
+    NodeModel.objects.bulk_update(changed, ["reported_capabilities"], batch_size=500)
+    return bool(changed)
 
 
 def apply_facts(node: Node, facts: Facts, *, whole: bool) -> None:

@@ -15,9 +15,12 @@ from typing import Any, Final
 
 from nodes.apis import native_apis
 from nodes.client import CallFailed, Reply, Target, call
+from nodes.listing import NotAModelList, parse_listing
 from nodes.models import GpuBackend, NodeType
+from nodes.reported import Reported, ask_ollama, read_pages
 
 BUDGET_SECONDS: Final = 0.9
+SHOW_SECONDS: Final = 1.5
 ENOUGH_POINTS: Final = 40
 PAGES: Final = (
     "/",
@@ -56,7 +59,8 @@ class Facts:
 class Detection:
     """The engine, why, and what it reports. `sure` is False where nothing was seen because pages did not answer.
 
-    `native_apis` are the paths besides chat that it serves itself, None where it did not tell.
+    `native_apis` are the paths besides chat that it serves itself, None where it did not tell; `abilities` is what it
+    says of its models.
     """
 
     node_type: NodeType
@@ -64,6 +68,7 @@ class Detection:
     facts: Facts
     sure: bool
     native_apis: frozenset[str] | None = None
+    abilities: Reported = field(default_factory=dict)
 
 
 @dataclass
@@ -89,7 +94,20 @@ async def detect(target: Target, listing: Reply, *, budget: float = BUDGET_SECON
     apis = asyncio.create_task(native_apis(target, deadline=deadline))
     replies = await asyncio.gather(*(_page(target, path, deadline) for path in PAGES))
     pages = {path: reply for path, reply in zip(PAGES, replies, strict=True) if reply is not None}
-    return replace(judge(listing, pages), native_apis=await apis)
+    detection = judge(listing, pages)
+    return replace(
+        detection, native_apis=await apis, abilities=await _abilities(target, detection.node_type, listing, pages)
+    )
+
+
+async def _abilities(target: Target, node_type: NodeType, listing: Reply, pages: Mapping[str, Reply]) -> Reported:
+    try:
+        model_ids = [model.id for model in parse_listing(listing.body)]
+    except NotAModelList:
+        return {}
+    if node_type is NodeType.OLLAMA:
+        return await ask_ollama(target, model_ids, deadline=time.monotonic() + SHOW_SECONDS)
+    return read_pages({path: reply.document for path, reply in pages.items()}, model_ids, node_type)
 
 
 async def _page(target: Target, path: str, deadline: float) -> Reply | None:

@@ -11,10 +11,27 @@ from django.utils.translation import gettext_lazy as _
 from access.audit import Actor
 from access.refusals import Refusal
 from nodes import services
+from nodes.capabilities import PHRASES
 from nodes.fields import EDITABLE, check_fields, clean_tags
-from nodes.models import Node, NodeType, TypeSource
+from nodes.models import Node, NodeModel, NodeType, TypeSource
 
 _WIDE = {"class": "vTextField"}  # the admin's own
+
+
+class NodeModelForm(forms.ModelForm[NodeModel]):
+    """What a person says that a model on a node can do."""
+
+    capabilities = forms.MultipleChoiceField(
+        label=_("Capabilities"),
+        required=False,
+        choices=[(word, word) for word in PHRASES],
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("None = as the node says, else as the model's name says."),
+    )
+
+    class Meta:
+        model = NodeModel
+        fields = ["capabilities"]
 
 
 class TagsField(forms.CharField):

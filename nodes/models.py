@@ -184,8 +184,12 @@ class NodeModel(models.Model):
     owned_by = models.CharField(max_length=100, blank=True)
     context_length = models.PositiveIntegerField(null=True, blank=True)
     capabilities = models.JSONField(
-        _("capabilities"), default=list, blank=True, help_text=_("Empty = told from the model's name.")
+        _("capabilities"),
+        default=list,
+        blank=True,
+        help_text=_("Set by a person. Empty = as the node or the name says."),
     )
+    reported_capabilities = models.JSONField(_("capabilities as the node says"), default=dict, blank=True)
     excluded_at = models.DateTimeField(_("excluded since"), null=True, blank=True, db_index=True)
     excluded_reason = models.CharField(_("reason"), max_length=200, blank=True)
     excluded_kind = models.CharField(

@@ -12,7 +12,16 @@ from django.db import transaction
 from django.utils import timezone
 
 from llmlb_site.lib.events import publish
-from nodes.applying import FACT_FIELDS, NO_MODELS, TYPE_FIELDS, ListChanges, apply_facts, apply_type, replace_models
+from nodes.applying import (
+    FACT_FIELDS,
+    NO_MODELS,
+    TYPE_FIELDS,
+    ListChanges,
+    apply_abilities,
+    apply_facts,
+    apply_type,
+    replace_models,
+)
 from nodes.checking import Check
 from nodes.detect import Detection
 from nodes.exclusions import lift_exclusions
@@ -58,7 +67,7 @@ class Recorded:
     @property
     def wants_detection(self) -> bool:
         never = self.node.node_type_source == TypeSource.AUTO and self.node.node_type_detected_at is None
-        return self.came_up or never
+        return self.came_up or never or bool(self.changes.added)
 
 
 def record_check(node_id: int, check: Check) -> Recorded | None:
@@ -95,6 +104,8 @@ def record_detection(node_id: int, detection: Detection) -> None:
         node.save(update_fields=[*TYPE_FIELDS, *FACT_FIELDS])
         if _state(node) != state:
             publish("nodes", {"node": node_id})
+        if apply_abilities(node, detection):
+            publish("models", {"node": node_id})
 
 
 def _is_overtaken(node: Node, check: Check) -> bool:

@@ -9,11 +9,11 @@ from django.conf import settings
 
 from access.queries import live_principals
 from llmlb_site.lib.models import Revision
-from models_catalog.capabilities import capabilities_of
+from models_catalog.capabilities import Abilities, abilities_of, capabilities_of
 from models_catalog.models import CatalogModel, ModelAlias
-from models_catalog.queries import ProviderState, provider_states
+from models_catalog.queries import ProviderState, known_of, provider_states
 from nodes.models import Node, NodeModel, NodeStatus
-from routing.core.table import ModelInfo, NodeEntry, Pair, Principal, RoutingTable
+from routing.core.table import Inability, ModelInfo, NodeEntry, Pair, Principal, RoutingTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ def read_principals() -> dict[str, Principal]:
 def read_table() -> RoutingTable:
     """The whole fleet as it stands in the database."""
     fleet = _Fleet()
-    for row in NodeModel.objects.order_by("node_id", "model_id").iterator(5000):
-        fleet.add(row)
     catalogue = dict(CatalogModel.objects.values_list("model_id", "capabilities"))
+    for row in NodeModel.objects.order_by("node_id", "model_id").iterator(5000):
+        fleet.add(row, known_of(row, catalogue.get(row.model_id, ())))
     providers = [state for state in provider_states() if state.configured]
     listed = dict(_listed(providers))
     table = RoutingTable.build(
@@ -65,6 +65,7 @@ def read_table() -> RoutingTable:
             **{name: frozenset(capabilities_of(name.partition(":")[2])) for name in listed},
             **fleet.all_capabilities(catalogue),
         },
+        inability=fleet.inability(),
         models=fleet.models,
     )
     return table.with_providers(map(provider_entry, providers), listed)
@@ -114,15 +115,17 @@ class _Fleet:
         self.executable: list[Pair] = []
         self.excluded: list[Pair] = []
         self.models: dict[str, ModelInfo] = {}
-        self._stated: dict[str, set[str]] = {}
+        self._can: dict[str, frozenset[str]] = {}
+        self._cannot: dict[str, dict[frozenset[str], list[int]]] = {}
 
-    def add(self, row: NodeModel) -> None:
+    def add(self, row: NodeModel, known: Abilities) -> None:
         pair = (row.node_id, row.model_id)
         self.executable.append(pair)
         if row.is_excluded:
             self.excluded.append(pair)
-        if row.capabilities:
-            self._stated.setdefault(row.model_id, set()).update(row.capabilities)
+        self._can[row.model_id] = self._can.get(row.model_id, known.can) | known.can
+        if known.cannot:
+            self._cannot.setdefault(row.model_id, {}).setdefault(known.cannot, []).append(row.node_id)
         before = self.models.get(row.model_id)
         created = int(row.listed_at.timestamp())
         self.models[row.model_id] = ModelInfo(
@@ -133,10 +136,15 @@ class _Fleet:
         )
 
     def all_capabilities(self, catalogue: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
-        """Set by a person for a node's model, else in the catalogue, else told from the name."""
+        """What each model can do on some node, or could, of those that are only registered."""
+        registered = {model: abilities_of(model, catalogue=entered).can for model, entered in catalogue.items()}
+        return {**registered, **self._can}
+
+    def inability(self) -> dict[str, Inability]:
+        """What each model certainly cannot do, and where."""
         return {
-            model: frozenset(self._stated.get(model) or catalogue.get(model) or capabilities_of(model))
-            for model in self.models.keys() | catalogue.keys()
+            model: tuple((cannot, frozenset(nodes)) for cannot, nodes in groups.items())
+            for model, groups in self._cannot.items()
         }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from nodes.capabilities import PHRASES
 from nodes.models import GpuBackend, Node, NodeModel, NodeStatus, NodeType, TypeSource
 
 
@@ -169,7 +170,10 @@ class NodeAnswer(serializers.ModelSerializer[Node]):
 class NodeModelAnswer(serializers.ModelSerializer[NodeModel]):
     """One model on one node."""
 
-    capabilities = serializers.ListField(child=serializers.CharField())
+    capabilities = serializers.ListField(child=serializers.CharField(), help_text="As a person has set them.")
+    reported_capabilities = serializers.DictField(
+        child=serializers.BooleanField(), help_text="As the node says; what it does not speak of is not known."
+    )
     max_tokens = serializers.IntegerField(source="context_length", allow_null=True, help_text="Context length.")
     excluded = serializers.BooleanField(source="is_excluded")
     reason = serializers.CharField(source="excluded_reason", allow_blank=True)
@@ -181,6 +185,7 @@ class NodeModelAnswer(serializers.ModelSerializer[NodeModel]):
             "model_id",
             "owned_by",
             "capabilities",
+            "reported_capabilities",
             "max_tokens",
             "listed_at",
             "excluded",
@@ -189,6 +194,14 @@ class NodeModelAnswer(serializers.ModelSerializer[NodeModel]):
             "failure_count",
         )
         read_only_fields = fields
+
+
+class NodeModelChange(serializers.Serializer[Any]):
+    model = serializers.CharField(help_text="As the node lists it, exactly.")
+    capabilities = serializers.ListField(
+        child=serializers.ChoiceField(choices=list(PHRASES.items())),
+        help_text="All that it can do; empty: as the node or the name says.",
+    )
 
 
 class NodeDetail(NodeAnswer):

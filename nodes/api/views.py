@@ -82,7 +82,7 @@ class NodeView(APIView):
 
 
 class NodeModels(APIView):
-    rules: Final[ApiRules] = {"GET": READ}
+    rules: Final[ApiRules] = {"GET": READ, "PATCH": MANAGE}
     schema = ListSchema()
 
     @extend_schema(responses=serializers.NodeModelList)
@@ -91,6 +91,15 @@ class NodeModels(APIView):
         rows = queries.get_node(pk).models.order_by("model_id")
         models = serializers.NodeModelAnswer(rows, many=True).data
         return Response({"models": models, "total": len(models)})
+
+    @extend_schema(request=serializers.NodeModelChange, responses=serializers.NodeModelAnswer)
+    def patch(self, request: Request, pk: int) -> Response:
+        """Say what one of its models can do, whatever the node or the model's name says."""
+        given = _valid(serializers.NodeModelChange, request.data)
+        row = services.set_capabilities(
+            node_id=pk, model_id=given["model"], capabilities=given["capabilities"], actor=actor_of(request)
+        )
+        return Response(serializers.NodeModelAnswer(row).data)
 
 
 class TestNode(APIView):

@@ -12,6 +12,7 @@ from nodes.services.lifecycle import (
     enable_node,
     forget_api,
     resume_node,
+    set_capabilities,
     set_node_type,
     update_node,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "reinclude_model",
     "reregister_node",
     "resume_node",
+    "set_capabilities",
     "set_node_type",
     "sync_node",
     "sync_nodes",

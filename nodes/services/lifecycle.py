@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,9 +16,10 @@ from access.audit import Actor
 from access.refusals import Invalid
 from llmlb_site.lib.events import publish
 from nodes.addresses import BadBaseUrl, normalise_base_url
+from nodes.capabilities import ALL
 from nodes.fields import check_fields
-from nodes.models import Node, TypeSource
-from nodes.refusals import UnknownNode
+from nodes.models import Node, NodeModel, TypeSource
+from nodes.refusals import UnknownModel, UnknownNode
 from nodes.soon import enqueue
 
 log = logging.getLogger("llmlb.nodes")
@@ -67,6 +68,27 @@ def forget_api(*, node_id: int, path: str) -> None:
         node.save(update_fields=["native_apis"])
         publish("nodes", {"node": node_id})
     log.warning("node=%s does not serve %s itself; it is translated from now on", node.name, path)
+
+
+def set_capabilities(*, node_id: int, model_id: str, capabilities: Sequence[str], actor: Actor) -> NodeModel:
+    """Say what a model on a node can do, whatever the node or the name says. Empty: as they say.
+
+    Raises:
+        UnknownNode, UnknownModel; Invalid: there is no such capability.
+    """
+    if unknown := sorted(set(capabilities) - ALL):
+        raise Invalid(_("There is no such capability: %s.") % ", ".join(unknown), field="capabilities")
+    with transaction.atomic():
+        node = _locked(node_id)
+        row = NodeModel.objects.filter(node=node, model_id=model_id).first()
+        if row is None:
+            raise UnknownModel
+        row.capabilities = sorted(set(capabilities))
+        row.save(update_fields=["capabilities"])
+        details = {"model": model_id, "capabilities": row.capabilities}
+        audit.record("node.set_capabilities", actor=actor, target=node.name, details=details)
+        publish("models", {"node": node_id})
+    return row
 
 
 def delete_node(*, node_id: int, actor: Actor) -> None:

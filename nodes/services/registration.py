@@ -16,7 +16,7 @@ from access.audit import Actor
 from access.refusals import Conflict, Invalid, Refusal
 from llmlb_site.lib.events import publish
 from nodes.addresses import AddressRefused, BadBaseUrl, check_resolved, normalise_base_url
-from nodes.applying import apply_facts, apply_type, replace_models
+from nodes.applying import apply_abilities, apply_facts, apply_type, replace_models
 from nodes.checking import Look, look_at
 from nodes.client import CallFailed, Target
 from nodes.exclusions import lift_exclusions
@@ -79,6 +79,7 @@ def reregister_node(*, node_id: int, actor: Actor) -> Node:
         _apply(node, look)
         node.save()
         replace_models(node, look.listing.models)
+        apply_abilities(node, look.detection)
         lift_exclusions(NodeModel.objects.filter(node=node), reason="re-registered")
         audit.record("node.reregister", actor=actor, target=node.name)
         _publish(node)
@@ -130,6 +131,7 @@ def _store(node: Node, look: Look | None, actor: Actor) -> Node:
             node.save(force_insert=True)
             if look is not None:
                 replace_models(node, look.listing.models)
+                apply_abilities(node, look.detection)
             audit.record("node.register", actor=actor, target=node.name, details={"status": node.status})
             _publish(node)
     except IntegrityError as error:

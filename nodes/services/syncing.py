@@ -15,9 +15,10 @@ from access.refusals import Refusal
 from nodes.applying import ListChanges
 from nodes.checking import Check, check
 from nodes.client import Target
+from nodes.detect import Detection, detect
 from nodes.models import Node
 from nodes.queries import get_node
-from nodes.recording import record_check
+from nodes.recording import record_check, record_detection
 from nodes.refusals import NodeOffline, UnknownNode
 
 
@@ -63,7 +64,7 @@ def sync_node(*, node_id: int, actor: Actor) -> SyncReport:
     Raises:
         UnknownNode; NodeOffline, with the reason.
     """
-    outcome = sync_nodes(node_ids=[node_id], actor=actor).get(node_id, UnknownNode())
+    outcome = _sync([get_node(node_id)], actor)[node_id]
     if isinstance(outcome, Refusal):
         raise outcome
     return outcome
@@ -71,13 +72,18 @@ def sync_node(*, node_id: int, actor: Actor) -> SyncReport:
 
 def sync_nodes(*, node_ids: Collection[int], actor: Actor) -> dict[int, SyncReport | Refusal]:
     """Read the model lists of several nodes now, all at once: dead ones cost no more than one of them."""
-    nodes = list(Node.objects.filter(pk__in=node_ids))
-    checks = asyncio.run(_check_all(nodes))
-    return {node.pk: _record_sync(node, result, actor) for node, result in zip(nodes, checks, strict=True)}
+    return _sync(list(Node.objects.filter(pk__in=node_ids)), actor)
 
 
-def _record_sync(node: Node, result: Check, actor: Actor) -> SyncReport | Refusal:
+def _sync(nodes: Sequence[Node], actor: Actor) -> dict[int, SyncReport | Refusal]:
+    seen = asyncio.run(_look_at_all(nodes))
+    return {node.pk: _record_sync(node, *found, actor) for node, found in zip(nodes, seen, strict=True)}
+
+
+def _record_sync(node: Node, result: Check, detection: Detection | None, actor: Actor) -> SyncReport | Refusal:
     recorded = record_check(node.pk, result)
+    if detection is not None:
+        record_detection(node.pk, detection)
     if result.listing is None:
         return NodeOffline(_("The node was not synced: it %(reason)s.") % {"reason": result.error})
     if recorded is None:
@@ -86,8 +92,16 @@ def _record_sync(node: Node, result: Check, actor: Actor) -> SyncReport | Refusa
     return SyncReport(tuple(model.id for model in result.listing.models), recorded.changes)
 
 
-async def _check_all(nodes: Sequence[Node]) -> list[Check]:
-    return await asyncio.gather(*(_check(node) for node in nodes))
+async def _look_at_all(nodes: Sequence[Node]) -> list[tuple[Check, Detection | None]]:
+    return await asyncio.gather(*(_look(node) for node in nodes))
+
+
+async def _look(node: Node) -> tuple[Check, Detection | None]:
+    """The list, and what the node says of itself and its models, which may have changed with it."""
+    result = await _check(node)
+    if result.listing is None:
+        return result, None
+    return result, await detect(Target(node.base_url, node.api_key), result.listing.reply)
 
 
 async def _check(node: Node) -> Check:

@@ -44,6 +44,10 @@ class ModelInfo:
     created: int = 0
 
 
+# Nodes on which a model has the same shortcomings, with these.
+Inability = tuple[tuple[frozenset[str], frozenset[int]], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class RoutingTable:
     """The whole fleet at one moment. Model ids are matched exactly, case included."""
@@ -52,7 +56,9 @@ class RoutingTable:
     holders: Mapping[str, tuple[NodeEntry, ...]] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    # What a model can do on some node; and, per model, what it certainly cannot on which nodes.
     capabilities: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    inability: Mapping[str, Inability] = field(default_factory=dict)
     models: Mapping[str, ModelInfo] = field(default_factory=dict)
     any_online: bool = False
     # Cloud providers that have a key, by the prefix of their models, and what they list, with the prefix.
@@ -69,6 +75,7 @@ class RoutingTable:
         catalogue: Iterable[str] = (),
         aliases: Mapping[str, str] | None = None,
         capabilities: Mapping[str, frozenset[str]] | None = None,
+        inability: Mapping[str, Inability] | None = None,
         models: Mapping[str, ModelInfo] | None = None,
     ) -> RoutingTable:
         """From nodes, the (node id, model) pairs that each can execute, and those taken out after a failure."""
@@ -87,6 +94,7 @@ class RoutingTable:
             known=frozenset(known),
             aliases=dict(aliases or {}),
             capabilities=dict(capabilities or {}),
+            inability=dict(inability or {}),
             models=dict(models or {}),
             any_online=any(node.online and node.enabled for node in by_id.values()),
         )
@@ -114,6 +122,11 @@ class RoutingTable:
     def resolve(self, name: str) -> str:
         """The model that a name stands for: itself, unless it is an alias and no model has that very name."""
         return name if name in self.known else self.aliases.get(name, name)
+
+    def unable(self, model: str, wanted: str) -> frozenset[int]:
+        """The nodes on which it is known that the model cannot do this. They may be all that have it, or none."""
+        found = [nodes for capabilities, nodes in self.inability.get(model, ()) if wanted in capabilities]
+        return found[0] if len(found) == 1 else frozenset().union(*found)
 
     def with_providers(self, providers: Iterable[NodeEntry], models: Mapping[str, ModelInfo]) -> RoutingTable:
         """The same fleet beside these cloud providers, and the models that they list: with prefix."""

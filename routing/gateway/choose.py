@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
-from models_catalog.capabilities import phrase, supports
+from models_catalog.capabilities import phrase
 from routing.core.errors import (
     Refusal,
     capability_mismatch,
@@ -24,17 +24,28 @@ from routing.state.base import Lease, Place, State
 RETRY_AFTER_SECONDS = 5
 
 
-def why_not(table: RoutingTable, model: str, capability: str) -> Refusal | None:
-    """Why no node can serve this now, in the contract's order; None if one can, now or later."""
+def why_not(table: RoutingTable, model: str, *wanted: str) -> Refusal | None:
+    """Why no node can serve this now, in the contract's order; None if one can, now or later.
+
+    `wanted`: what the model must be able to do, all of it on one and the same node.
+    """
     if not table.any_online:
         return no_nodes()
     if model not in table.known:
         return model_unknown(model)
     if model not in table.holders:
         return no_capable_node(model)
-    if not supports(table.capabilities.get(model, frozenset()), capability):
-        return capability_mismatch(model, phrase(capability))
+    unable: frozenset[int] = frozenset()
+    for capability in wanted:
+        unable |= table.unable(model, capability)
+        if unable and all(node.id in unable for node in table.holders[model]):
+            return capability_mismatch(model, phrase(capability))
     return None
+
+
+def unable_nodes(table: RoutingTable, model: str, *wanted: str) -> frozenset[int]:
+    """The nodes on which it is known that the model cannot do all of this."""
+    return frozenset[int]().union(*(table.unable(model, capability) for capability in wanted))
 
 
 def is_fit(api: Api, call: Call, node: NodeEntry) -> bool:

@@ -182,9 +182,10 @@ class Gateway:
         if engine.control.stale or call.asked_model not in engine.table.holders:
             await engine.control.catch_up()
         call.model = engine.table.resolve(call.asked_model)
-        refusal = choose.why_not(engine.table, call.model, api.capability)
+        refusal = choose.why_not(engine.table, call.model, api.capability, *call.wants)
         if refusal is not None:
             raise refusal
+        call.unfit = choose.unable_nodes(engine.table, call.model, api.capability, *call.wants)
 
     # --- the ends -------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from routing.protocols.anthropic_request import chat_request, texts_read, wants_
 from routing.protocols.anthropic_stream import MessageStream
 from routing.protocols.base import Answer, Api, Call, Dialect, Envelope, Plan, Range
 from routing.protocols.passing import renamed, restoring
+from routing.protocols.vision import inspect_messages
 
 MESSAGES_PATH: Final = "/v1/messages"
 COUNT_PATH: Final = "/v1/messages/count_tokens"
@@ -220,6 +221,7 @@ MESSAGES: Final = Api(
     read_envelope=read_envelope,
     check_headers=_check_headers,
     check=_check,
+    inspect=inspect_messages,
 )
 COUNT_TOKENS: Final = Api(
     kind="count_tokens",

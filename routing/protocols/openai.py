@@ -18,6 +18,7 @@ from routing.core.table import NodeEntry
 from routing.core.usage import Tokens, texts_in
 from routing.protocols.base import OPENAI, Answer, Api, Call, Plan, Range
 from routing.protocols.passing import read_usage, renamed, restoring
+from routing.protocols.vision import inspect_chat
 
 INFINITY: Final = float("inf")
 _SAMPLING: Final = {
@@ -154,6 +155,7 @@ CHAT: Final = Api(
     plan=_plan_choices,
     prompt_texts=_prompt_texts,
     dialect=OPENAI,
+    inspect=inspect_chat,
 )
 COMPLETIONS: Final = Api(
     kind="completion",

@@ -16,6 +16,7 @@ from routing.protocols.responses import request
 from routing.protocols.responses.answer import read_completion
 from routing.protocols.responses.native import NativeStream, read_object, read_response
 from routing.protocols.responses.stream import TranslatedStream
+from routing.protocols.vision import inspect_responses
 
 PATH: Final = "/v1/responses"
 CHAT: Final = "/v1/chat/completions"
@@ -116,6 +117,7 @@ RESPONSES: Final = Api(
     check=_check,
     why_unfit=_why_unfit,
     refers_to=_refers_to,
+    inspect=inspect_responses,
 )
 
 

@@ -27,7 +27,8 @@ from routing.protocols.responses import STORED, plan_stored
 from routing.state.stored import Stored
 from routing.upstream.base import UpstreamAnswer
 
-_PATH: Final = re.compile(r"/v1/responses/(?P<id>[^/]+)(?P<act>/cancel|/input_items)?")
+# `compact` and `input_tokens` are operations of OpenAI's that no node has, not ids: unknown paths.
+_PATH: Final = re.compile(r"/v1/responses/(?P<id>(?!(?:compact|input_tokens)$)[^/]+)(?P<act>/cancel|/input_items)?")
 _METHODS: Final = {None: ("GET", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET",)}
 # What is sent along with a request for something stored is next to nothing.
 MAX_BODY_BYTES: Final = 64 * 1024

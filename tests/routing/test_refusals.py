@@ -206,7 +206,8 @@ async def test_wrong_method_and_unknown_path(fleet: Fleet) -> None:
     response = await fleet.client.get(CHAT, headers=bearer(fleet.key))
     assert code_of(response) == (405, "method_not_allowed")
     assert response.headers["allow"] == "POST"
-    assert code_of(await fleet.client.post("/v1/chat", json={})) == (404, "unknown_url")
+    for path in ("/v1/chat", "/v1/responses/compact"):
+        assert code_of(await fleet.client.post(path, json={})) == (404, "unknown_url")
     assert code_of(await fleet.client.delete("/v1/models")) == (405, "method_not_allowed")
 
 

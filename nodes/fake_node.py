@@ -174,6 +174,8 @@ class FakeNode:
         return await self._reply(wire, 200, listing(self.kind, self.models))
 
     async def _page(self, request: SeenRequest, wire: Connection) -> bool:
+        if self.kind.show is not None and request.path == "/api/show":
+            return await self._reply(wire, 200, self.kind.show(str(json.loads(request.body)["model"])))
         page = self.kind.pages.get(request.path)
         status, body = (200, page(self.models)) if page is not None else self.kind.unknown(request.path)
         return await self._reply(wire, status, body)

@@ -22,6 +22,17 @@ class Kind:
     lists_models: bool = True
     any_model: bool = False
     unknown: Callable[[str], tuple[int, Page]] = lambda path: (404, {"detail": "Not Found"})
+    show: Callable[[str], Page] | None = None  # the answer to POST /api/show about one model
+
+
+def _sees(model: str) -> bool:
+    """The fake models that see have `sees` in their name."""
+    return "sees" in model
+
+
+def _ollama_show(model: str) -> Page:
+    words = ["embedding"] if "embed" in model else ["completion", "tools", *(["vision"] if _sees(model) else [])]
+    return {"details": {"family": "llama"}, "capabilities": words}
 
 
 def _tags(models: Models) -> Page:
@@ -37,6 +48,7 @@ def _llama_props(models: Models) -> Page:
         "model_path": f"/models/{models[0] if models else 'none'}.gguf",
         "build_info": "b6700-abcdef0",
         "chat_template": "",
+        "modalities": {"vision": any(map(_sees, models)), "audio": False},
     }
 
 
@@ -47,8 +59,19 @@ def _lm_studio_v0(models: Models) -> Page:
 
 
 def _lm_studio_v1(models: Models) -> Page:
-    entry = {"type": "llm", "publisher": "fake", "architecture": "llama", "format": "gguf", "max_context_length": 8192}
-    return {"models": [{"key": model, "display_name": model, "loaded_instances": [], **entry} for model in models]}
+    entry = {"publisher": "fake", "architecture": "llama", "format": "gguf", "max_context_length": 8192}
+    return {
+        "models": [
+            {"key": model, "display_name": model, "loaded_instances": [], **entry, **_lm_studio_kind(model)}
+            for model in models
+        ]
+    }
+
+
+def _lm_studio_kind(model: str) -> dict[str, Any]:
+    if "embed" in model:
+        return {"type": "embedding"}
+    return {"type": "llm", "capabilities": {"vision": _sees(model), "trained_for_tool_use": True}}
 
 
 def _xllm_health(models: Models) -> Page:
@@ -86,6 +109,7 @@ KINDS: Final[dict[str, Kind]] = {
             "/api/ps": lambda models: {"models": []},
         },
         unknown=lambda path: (404, "404 page not found"),
+        show=_ollama_show,
     ),
     "lm_studio": Kind(
         owned_by="organization_owner",

@@ -33,6 +33,11 @@ def watch(engine: Engine | None) -> None:
     _engine = engine
 
 
+def cloud_metrics() -> bytes:
+    """Prometheus' text of this process's requests to cloud providers; empty where no gateway runs."""
+    return _engine.metrics.cloud_text() if _engine is not None else b""
+
+
 def view() -> LiveView:
     """All zeros where no gateway runs in this process (a management command, a worker)."""
     if _engine is None:

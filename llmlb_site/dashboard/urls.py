@@ -15,6 +15,7 @@ urlpatterns = [
     path("nodes/<int:pk>/delete", nodes.delete_node, name="node-delete"),
     path("nodes/<int:pk>/actions/<slug:action>", actions.node_action, name="node-action"),
     path("models/", models.models, name="models"),
+    path("models/providers", models.providers, name="providers"),
     path("models/register", models.register_model, name="model-register"),
     path("models/remove", models.remove_model, name="model-remove"),
     path("models/aliases/add", models.add_alias, name="alias-add"),

@@ -15,12 +15,24 @@ class VersionAnswer(Answer):
     version = serializers.CharField()
 
 
+class ProviderPresence(Answer):
+    configured = serializers.BooleanField(help_text="It has a key and is enabled.")
+    models = serializers.IntegerField(help_text="How many models it listed last.")
+
+
+class ProvidersPresence(Answer):
+    openai = ProviderPresence()
+    google = ProviderPresence()
+    anthropic = ProviderPresence()
+
+
 class StatusAnswer(Answer):
     status = serializers.ChoiceField(choices=["ok", "degraded"])
     version = serializers.CharField()
     profile = serializers.ChoiceField(choices=["embedded", "scaled"])
     failing = serializers.ListField(child=serializers.CharField(), help_text="Parts of the server that do not work.")
     draining = serializers.BooleanField(help_text="The server is shutting down.")
+    cloud_providers = ProvidersPresence()
 
 
 class StatsAnswer(Answer):

@@ -8,6 +8,7 @@ urlpatterns = [
     path("version", views.Version.as_view(), name="api-version"),
     path("schema/v1", views.InferenceSchema.as_view(), name="api-schema-v1"),
     path("status", views.Status.as_view(), name="api-status"),
+    path("metrics/cloud", views.CloudMetrics.as_view(), name="api-metrics-cloud"),
     path("queue/stats", views.QueueStats.as_view(), name="api-queue-stats"),
     path("load-balancer/stats", views.BalancerStats.as_view(), name="api-balancer-stats"),
     path("dashboard/stats", views.Stats.as_view(), name="api-dashboard-stats"),

@@ -9,6 +9,7 @@ import time
 from typing import Any, Final
 
 from django.conf import settings
+from django.http import HttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -18,10 +19,12 @@ from rest_framework.views import APIView
 
 from access.permissions import Permission
 from access.rules import KNOWN, PUBLIC, ApiRules
+from history.api.views import WhateverIsAccepted
 from llmlb_site import __version__
 from llmlb_site.dashboard import fleet, stats, traffic
 from llmlb_site.dashboard.api import serializers
 from llmlb_site.lib import health
+from models_catalog.queries import provider_states
 from nodes.models import Node
 from routing import live, openapi
 
@@ -58,8 +61,21 @@ class Status(APIView):
             "profile": "scaled" if settings.LLMLB.scaled else "embedded",
             "failing": failing,
             "draining": live.view().draining,
+            "cloud_providers": {
+                state.name: {"configured": state.configured, "models": len(state.models)} for state in provider_states()
+            },
         }
         return Response(answer)
+
+
+class CloudMetrics(APIView):
+    rules: Final[ApiRules] = {"GET": Permission.METRICS_READ}
+    content_negotiation_class = WhateverIsAccepted
+
+    @extend_schema(responses={(200, "text/plain"): OpenApiTypes.STR})
+    def get(self, request: Request) -> HttpResponse:
+        """Requests to cloud providers, as Prometheus reads it. Of the server process that answers."""
+        return HttpResponse(live.cloud_metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 class Stats(APIView):

@@ -19,7 +19,7 @@ from access.rules import page
 from llmlb_site.dashboard.forms import AliasForm, CatalogueForm, ModelFilterForm
 from llmlb_site.dashboard.views.live import render_live
 from models_catalog import services
-from models_catalog.queries import fleet_models
+from models_catalog.queries import fleet_models, provider_states
 from nodes.models import NodeModel
 
 PAGE = 100
@@ -36,8 +36,16 @@ def models(request: HttpRequest) -> HttpResponse:
         "shown": shown,
         "search": search,
         "search_query": urlencode({"q": search}),
+        "providers": provider_states(),
     }
     return render_live(request, "dashboard/models/page.html", "dashboard/models/list.html", context)
+
+
+@page(Role.VIEWER)
+@require_safe
+def providers(request: HttpRequest) -> HttpResponse:
+    """The part of the page about cloud providers, fetched anew when they change."""
+    return render(request, "dashboard/models/providers.html", {"providers": provider_states()})
 
 
 @page(Role.OPERATOR)

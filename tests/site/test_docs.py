@@ -11,7 +11,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands
 
-from llmlb_site.lib.config import read_config
+from llmlb_site.lib.config import CLOUD_VARIABLES, read_config
 from llmlb_site.serve import checks
 from tests.support.product import ROOT
 
@@ -33,6 +33,12 @@ def configured(monkeypatch: pytest.MonkeyPatch, values: Mapping[str, str]) -> An
 
 def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
     assert set(ROWS) == set(checks.variable_names())
+
+
+def test_every_variable_of_a_cloud_provider_is_documented() -> None:
+    for names in CLOUD_VARIABLES.values():
+        for name in names:
+            assert f"| `{name}` |" in SETTINGS
 
 
 @pytest.mark.parametrize("name", [name for name, (default, _) in ROWS.items() if default.startswith("`")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from routing.core.errors import BrokenFault, MalformedFault, Refusal
@@ -12,6 +13,8 @@ from routing.protocols.base import Answer, Plan, StreamReader, TellsBreak
 from routing.upstream.base import Headers, UpstreamAnswer
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+# Reading more than this takes milliseconds: of thousands of embeddings, a quarter of a second. Others need not wait.
+LARGE_BYTES: Final = 1024 * 1024
 
 
 async def whole_body(answer: UpstreamAnswer) -> bytes:
@@ -41,7 +44,9 @@ async def relay_whole(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) ->
 
     Raises: NodeFault, with nothing sent.
     """
-    known = plan.read_answer(await whole_body(answer))
+    body = await whole_body(answer)
+    large = len(body) > LARGE_BYTES
+    known = await asyncio.to_thread(plan.read_answer, body) if large else plan.read_answer(body)
     exchange.tokens = known.tokens
     exchange.completion_texts = known.completion_texts
     await replies.answer(exchange, answer.status, replies.forwarded(answer.headers), known.body)

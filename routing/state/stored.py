@@ -7,6 +7,7 @@ kept. The nodes themselves keep them in memory too.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,24 +37,28 @@ class StoredResponses:
         self._limit = limit
         self._clock = clock
         self._stored: OrderedDict[tuple[int, str], Stored] = OrderedDict()
+        self._lock = threading.Lock()  # large answers are read in a thread
 
     def remember(self, owner_id: int, response_id: str, *, node_id: int, model: str, asked_model: str) -> None:
         """The oldest is forgotten for it, if there are too many. An id that is none is not remembered."""
         if not _ID.fullmatch(response_id):
             return
         key = (owner_id, response_id)
-        self._stored[key] = Stored(node_id, model, asked_model, self._clock())
-        self._stored.move_to_end(key)
-        while len(self._stored) > self._limit or self._is_old(next(iter(self._stored.values()))):
-            self._stored.popitem(last=False)
+        with self._lock:
+            self._stored[key] = Stored(node_id, model, asked_model, self._clock())
+            self._stored.move_to_end(key)
+            while len(self._stored) > self._limit or self._is_old(next(iter(self._stored.values()))):
+                self._stored.popitem(last=False)
 
     def find(self, owner_id: int, response_id: str) -> Stored | None:
         """None for what never was, is another's, or has been kept for `STORED_SECONDS`."""
-        stored = self._stored.get((owner_id, response_id))
+        with self._lock:
+            stored = self._stored.get((owner_id, response_id))
         return None if stored is None or self._is_old(stored) else stored
 
     def forget(self, owner_id: int, response_id: str) -> None:
-        self._stored.pop((owner_id, response_id), None)
+        with self._lock:
+            self._stored.pop((owner_id, response_id), None)
 
     def __len__(self) -> int:
         return len(self._stored)

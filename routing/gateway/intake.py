@@ -43,10 +43,13 @@ async def read_body(exchange: Exchange, limit: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def refuse_declared(exchange: Exchange, limit: int) -> None:
-    """Raises: Refusal (413), where the client itself says that it sends too much; 400, if it says no number."""
+async def refuse_declared(exchange: Exchange, limit: int, *, around: int = 0) -> None:
+    """Raises: Refusal (413), where the client itself says that it sends too much; 400, if it says no number.
+
+    `around`: bytes that may come on top of the limit.
+    """
     declared = _declared_length(exchange.headers)
-    if declared > limit:
+    if declared > limit + around:
         if exchange.headers.get(b"expect", b"").lower() != b"100-continue":
             await discard(exchange.receive, min(declared, limit + COURTESY_BYTES))
         raise body_too_large(limit)

@@ -17,6 +17,8 @@ from routing.protocols.base import Api, Call
 log = logging.getLogger("llmlb.gateway")
 
 FORM: Final = "multipart/form-data"
+# The limit is for what is uploaded; boundaries, names and fields may come on top of it.
+AROUND_BYTES: Final = 64 * 1024
 
 
 class Incoming:
@@ -46,14 +48,14 @@ async def read_form(exchange: Exchange, limit: int, directory: Path | None) -> F
 
     Raises: Refusal (413; 415; 400 for what is no form; 503 where it could not be stored), ClientGone.
     """
-    await refuse_declared(exchange, limit)
+    await refuse_declared(exchange, limit, around=AROUND_BYTES)
     incoming = Incoming(exchange.receive)
     spool = exchange.upload = Spool(directory)
     try:
         reader = MultipartReader(_boundary(exchange))
         while incoming.more:
             data = await incoming.read()
-            if spool.length + len(data) > limit:
+            if spool.length + len(data) > limit + AROUND_BYTES:
                 raise body_too_large(limit)
             reader.feed(data)
             await spool.write(data)

@@ -234,6 +234,7 @@ COUNT_TOKENS: Final = Api(
     read_envelope=read_envelope,
     check_headers=_check_headers,
     check=_check_messages,
+    infers=False,
     answer_here=_count_here,
 )
 

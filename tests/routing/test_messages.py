@@ -1,86 +1,32 @@
-"""`/v1/messages`: passed through to nodes that speak it, translated to chat for the others, with Anthropic's errors."""
+"""`/v1/messages`: passed through to nodes that speak it, translated to chat for the others; tokens counted."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
-import httpx
 import pytest
 from asgiref.sync import sync_to_async
 
-from llmlb_site.lib.events import publish
-from models_catalog.models import ModelAlias
 from nodes.fake.messages import PATHS
-from nodes.fake_node import Behaviour, FakeNode
+from nodes.fake_node import Behaviour
 from nodes.models import Node
-from tests.routing.conftest import Fleet, MakeFleet, eventually
-
-MESSAGES = "/v1/messages"
-COUNT = "/v1/messages/count_tokens"
-VERSION = {"anthropic-version": "2023-06-01"}
-CALLS = {
-    "reasoning_content": "The user wants the weather.",
-    "content": "Let me look.",
-    "tool_calls": [
-        {
-            "id": f"call_{city}",
-            "type": "function",
-            "function": {"name": "weather", "arguments": json.dumps({"city": city, "days": [1, 2]})},
-        }
-        for city in ("Tokyo", "Zürich")
-    ],
-}
-TOOL = {"name": "weather", "description": "Looks outside", "input_schema": {"type": "object", "properties": {}}}
-
-
-async def native(fleet: Fleet, *models: str, **values: Any) -> FakeNode:
-    return await fleet.add(*models, apis=PATHS, row={"native_apis": sorted(PATHS)}, **values)
-
-
-async def ask(fleet: Fleet, path: str = MESSAGES, *, headers: dict[str, str] = VERSION, **body: Any) -> httpx.Response:
-    body = {"model": "model-a", "max_tokens": 64, "messages": [{"role": "user", "content": "hello there"}], **body}
-    return await fleet.client.post(path, json=body, headers={**headers, "x-api-key": fleet.key})
-
-
-async def stream(fleet: Fleet, **body: Any) -> list[dict[str, Any]]:
-    response = await ask(fleet, stream=True, **body)
-    assert response.headers["content-type"].startswith("text/event-stream"), response.text
-    return events_in(response.text)
-
-
-def events_in(text: str) -> list[dict[str, Any]]:
-    """The data of every event; its name is the type in the data."""
-    events = []
-    for block in text.strip().split("\n\n"):
-        name, data = block.split("\n")
-        event = json.loads(data.removeprefix("data: "))
-        assert name == f"event: {event['type']}"
-        events.append(event)
-    return events
-
-
-def sent(node: FakeNode) -> dict[str, Any]:
-    """The last inference that a node was asked for."""
-    body: dict[str, Any] = json.loads(node.inferences[-1].body)
-    return body
-
-
-async def alias(name: str, model: str) -> None:
-    def make() -> None:
-        ModelAlias.objects.create(alias=name, model_id=model)
-        publish("models")
-
-    await sync_to_async(make)()
-
-
-def error_of(response: httpx.Response) -> tuple[int, str]:
-    document = response.json()
-    assert document["type"] == "error"
-    assert document["error"]["message"]
-    return response.status_code, document["error"]["type"]
-
+from tests.routing.conftest import Fleet, eventually
+from tests.routing.messages_support import (
+    CALLS,
+    COUNT,
+    MESSAGES,
+    TOOL,
+    VERSION,
+    alias,
+    ask,
+    error_of,
+    events_in,
+    gathered,
+    native,
+    sent,
+    stream,
+)
 
 # --- translated -------------------------------------------------------------------------------------------------------
 
@@ -136,26 +82,6 @@ async def test_a_stream_has_every_event_in_order(fleet: Fleet) -> None:
         {"type": "tool_use", "id": "call_Tokyo", "name": "weather", "input": {"city": "Tokyo", "days": [1, 2]}},
         {"type": "tool_use", "id": "call_Zürich", "name": "weather", "input": {"city": "Zürich", "days": [1, 2]}},
     ]
-
-
-def gathered(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The content blocks that a client puts together. Blocks follow one another."""
-    blocks: list[dict[str, Any]] = []
-    pieces: list[str] = []
-    for event in events:
-        if event["type"] == "content_block_start":
-            assert event["index"] == len(blocks)
-            blocks.append(event["content_block"])
-            pieces = []
-        elif event["type"] == "content_block_delta":
-            assert event["index"] == len(blocks) - 1
-            kind = event["delta"]["type"]
-            pieces.append(event["delta"][{"input_json_delta": "partial_json"}.get(kind, kind.removesuffix("_delta"))])
-        elif event["type"] == "content_block_stop":
-            block, text = blocks[event["index"]], "".join(pieces)
-            name = {"tool_use": "input"}.get(block["type"], block["type"])
-            block[name] = json.loads(text) if name == "input" else text
-    return blocks
 
 
 async def test_thinking_is_shown_only_where_it_was_asked_for(fleet: Fleet) -> None:
@@ -314,139 +240,23 @@ async def test_a_node_that_cannot_count_after_all(fleet: Fleet) -> None:
     assert response.headers["x-llmlb-token-count"] == "estimated"
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+async def test_a_node_that_fails_to_count_loses_no_model(fleet: Fleet) -> None:
+    await native(fleet, behaviour=Behaviour(status=500))
+    assert error_of(await ask(fleet, COUNT)) == (500, "api_error")
+    assert not (await fleet.settled())[0].attempts[0].excluded
+    assert "model-a" in fleet.engine.table.holders
 
 
-async def test_the_version_header_is_wanted(fleet: Fleet) -> None:
-    for path in (MESSAGES, COUNT):
-        response = await ask(fleet, path, headers={})
-        assert error_of(response) == (400, "invalid_request_error")
-        assert "anthropic-version" in response.text
+# --- many at once -----------------------------------------------------------------------------------------------------
 
 
-async def test_keys_are_refused_in_anthropics_shape(fleet: Fleet) -> None:
-    response = await fleet.client.post(MESSAGES, json={}, headers={**VERSION, "x-api-key": "sk_nonsense"})
-    assert error_of(response) == (401, "authentication_error")
-    response = await fleet.client.get(MESSAGES, headers={**VERSION, "x-api-key": fleet.key})
-    assert error_of(response) == (405, "invalid_request_error")
-    assert (await ask(fleet, headers={**VERSION, "authorization": "Bearer sk_nonsense"})).status_code == 401
-
-
-@pytest.mark.parametrize(
-    ("values", "where"),
-    [
-        ({"max_tokens": None}, "max_tokens"),
-        ({"max_tokens": 0}, "max_tokens"),
-        ({"max_tokens": "many"}, "max_tokens"),
-        ({"temperature": 1.1}, "temperature"),
-        ({"top_p": -1}, "top_p"),
-        ({"top_k": -1}, "top_k"),
-        ({"messages": None}, "messages"),
-        ({"messages": []}, "messages"),
-        ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user"}]}, "messages.0.content"),
-        ({"messages": [{"role": "user", "content": 7}]}, "messages.0.content"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
-        ({"stop_sequences": "###"}, "stop_sequences"),
-        ({"stream": "yes"}, "stream"),
-        ({"system": 7}, "system"),
-        ({"tools": [{"name": "t"}]}, "tools.0.input_schema"),
-        ({"tools": [TOOL], "tool_choice": {"type": "maybe"}}, "tool_choice"),
-        ({"mcp_servers": [{"type": "url"}]}, "mcp_servers"),
-        ({"model": ""}, "model"),
-    ],
-)
-async def test_a_wrong_request_is_told_where(fleet: Fleet, values: dict[str, Any], where: str) -> None:
-    node = await fleet.add("model-a")
-    response = await ask(fleet, **values)
-    assert error_of(response) == (400, "invalid_request_error")
-    assert where in response.json()["error"]["message"]
-    assert not node.inferences
-
-
-async def test_no_route(fleet: Fleet) -> None:
-    assert error_of(await ask(fleet)) == (503, "overloaded_error")
-    await fleet.add("model-a")
-    response = await ask(fleet, model="never-heard-of")
-    assert error_of(response) == (404, "not_found_error")
-    assert response.json()["error"]["details"] == {"error_code": "model_not_found"}
-
-
-async def test_a_full_queue_is_overloaded(make_fleet: MakeFleet) -> None:
-    fleet = await make_fleet(queue_max=1)
-    await fleet.add("model-a", limit=1, behaviour=Behaviour(latency=0.5))
-    running = asyncio.create_task(ask(fleet))
-    await eventually(lambda: fleet.engine.state.stats().processing == 1)
-    waiting = asyncio.create_task(ask(fleet))
-    await eventually(lambda: fleet.engine.state.stats().waiting == 1)
-    response = await ask(fleet)
-    assert error_of(response) == (529, "overloaded_error")
-    assert int(response.headers["retry-after"]) > 0
-    assert [(await task).status_code for task in (running, waiting)] == [200, 200]
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [(400, "invalid_request_error"), (422, "invalid_request_error"), (429, "rate_limit_error"), (500, "api_error")],
-)
-@pytest.mark.parametrize("speaks", [False, True])
-async def test_a_nodes_own_error_is_put_into_anthropics_shape(
-    fleet: Fleet, speaks: bool, status: int, kind: str
-) -> None:
-    behaviour = Behaviour(status=status, error_body={"error": {"message": "it says so", "code": status}})
-    await (native(fleet, behaviour=behaviour) if speaks else fleet.add("model-a", behaviour=behaviour))
-    response = await ask(fleet)
-    assert error_of(response) == (status, kind)
-    assert response.json()["error"]["message"] == "it says so"
-
-
-async def test_an_error_in_anthropics_shape_is_left_as_it_is(fleet: Fleet) -> None:
-    body = {"type": "error", "error": {"type": "billing_error", "message": "pay"}, "request_id": "r"}
-    await native(fleet, behaviour=Behaviour(status=402, error_body=body))
-    assert (await ask(fleet)).json() == body
-
-
-# --- failures ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", ["cut_before_headers", "not_json", "garbage"])
-@pytest.mark.parametrize("streams", [False, True])
-@pytest.mark.parametrize("speaks", [False, True])
-async def test_a_failing_node_is_replaced(fleet: Fleet, speaks: bool, streams: bool, mode: Any) -> None:
-    bad = await (native(fleet) if speaks else fleet.add("model-a"))
-    await (fleet.add("model-a") if speaks else native(fleet))
-    bad.behaviour = Behaviour(mode=mode)
-    for _ in range(2):
-        response = await ask(fleet, stream=streams)
-        assert response.status_code == 200
-        if streams:
-            assert events_in(response.text)[-1]["type"] == "message_stop"
-    await eventually(fleet.excluded)
-    assert await fleet.excluded() == {"node-1"}
-
-
-@pytest.mark.parametrize("speaks", [False, True])
-async def test_a_stream_that_breaks_ends_with_an_error_and_without_message_stop(fleet: Fleet, speaks: bool) -> None:
-    behaviour = Behaviour(mode="cut_mid_stream", cut_after=3, chunks=9)
-    await (native(fleet, behaviour=behaviour) if speaks else fleet.add("model-a", behaviour=behaviour))
-    events = await stream(fleet)
-    assert events[-1]["type"] == "error"
-    assert events[-1]["error"]["type"] == "api_error"
-    assert "message_stop" not in {event["type"] for event in events}
-    assert (await fleet.settled())[0].outcome == "broken"
-
-
-async def test_done_without_a_finish_reason_is_a_broken_stream(fleet: Fleet) -> None:
-    await fleet.add("model-a", behaviour=Behaviour(mode="no_finish"))
-    events = await stream(fleet)
-    assert events[-1]["type"] == "error"
-    await eventually(fleet.excluded)
-
-
-async def test_without_usage_the_tokens_are_estimated(fleet: Fleet) -> None:
-    await fleet.add("model-a", behaviour=Behaviour(tells_usage=False))
-    usage = (await ask(fleet)).json()["usage"]
-    assert usage["input_tokens"] > 0
-    assert usage["output_tokens"] > 0
-    assert (await stream(fleet))[-2]["usage"]["output_tokens"] == 5
-    assert {entry.token_source for entry in await fleet.settled(2)} == {"estimated"}
+async def test_a_hundred_streams_at_once_lose_and_mix_nothing(fleet: Fleet) -> None:
+    await native(fleet, name="one", behaviour=Behaviour(chunks=20, chunk_interval=0.005))
+    await fleet.add("model-a", name="two", behaviour=Behaviour(chunks=20, chunk_interval=0.005))
+    responses = await asyncio.gather(*[ask(fleet, stream=True) for _ in range(100)])
+    nodes = {"node-1": "one", "node-2": "two"}
+    for response in responses:
+        name = nodes[response.headers["x-llmlb-node"]]
+        (block,) = gathered(events_in(response.text))
+        assert block["text"] == "".join(f"{name}-{number} " for number in range(20))
+    assert {response.headers["x-llmlb-node"] for response in responses} == set(nodes)

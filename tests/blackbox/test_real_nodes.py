@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -84,6 +85,43 @@ def test_the_day_of_a_new_user(product: MakeProduct) -> None:
             )
         records = running.get("/api/dashboard/request-responses", params={"per_page": 100}).json()["records"]
         assert {record["status"] for record in records} == {200}
+
+
+PATHS = {
+    "/v1/chat/completions": body(),
+    "/v1/completions": {"model": CHAT_MODEL, "prompt": "The sea is", "max_tokens": 12, "temperature": 0},
+    "/v1/messages": {**body(), "stream": False},
+    "/v1/responses": {
+        "model": CHAT_MODEL,
+        "input": "Say hello in five words.",
+        "max_output_tokens": 24,
+        "temperature": 0,
+    },
+}
+# Ids, times and measured speeds differ between any two answers of the same server.
+CHANGING = re.compile(
+    r'"(id|item_id|created|created_at|completed_at|timings|system_fingerprint|response_id)"\s*:\s*("[^"]*"|[0-9.]+|\{[^{}]*\})'
+)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_answers_are_the_nodes_own_to_the_byte(product: MakeProduct, stream: bool) -> None:
+    """Through the gateway as directly, but for ids and times."""
+    with running_nodes() as nodes, product() as running:
+        node = next(node for node in nodes if node.name == "llama-1")
+        running.add_node(node.name, node.url)
+        for path, asked in PATHS.items():
+            options = {"stream": True} if stream else {}
+            if stream and path.endswith("completions"):
+                options["stream_options"] = {"include_usage": True}  # type: ignore[assignment]
+            sent = {**asked, **options}
+            headers = {"anthropic-version": "2023-06-01"}
+            # Twice directly: what the server has cached of the prompt shows in its usage.
+            for _ in range(2):
+                direct = httpx.post(node.url + path, json=sent, headers=headers, timeout=60, trust_env=False)
+            through = running.post(path, json=sent, headers={**headers, **running.headers}, timeout=60)
+            assert through.status_code == direct.status_code == 200, (path, through.text)
+            assert CHANGING.sub("", through.text) == CHANGING.sub("", direct.text), path
 
 
 def status(product: Product, name: str) -> str:

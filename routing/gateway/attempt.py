@@ -296,7 +296,7 @@ class Attempts:
         exchange = self._exchange
         assert exchange.api is not None
         pair = (lease.node.id, exchange.model)
-        if self._fleet.exclude(pair, reason, kind=exchange.api.kind, on_connect=on_connect):
+        if exchange.api.infers and self._fleet.exclude(pair, reason, kind=exchange.api.kind, on_connect=on_connect):
             entry.excluded = True
             exchange.own_exclusions.append(pair)
         if on_connect:

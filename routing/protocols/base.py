@@ -227,6 +227,8 @@ class Api:
     prompt_texts: Callable[[bytes], Sequence[str]]
     dialect: Dialect
     read_envelope: Callable[[bytes], Envelope] = field(default=read_envelope)
+    # The model computes for it. Where it does not, failing tells nothing of the model, and excludes it nowhere.
+    infers: bool = True
     # Raises: Refusal (400), where a header that the API wants is missing.
     check_headers: Callable[[Mapping[bytes, bytes]], None] = lambda headers: None
     # Raises: Refusal (400), where the request is certainly none of this API.

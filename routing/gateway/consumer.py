@@ -114,6 +114,7 @@ class Gateway:
         api.check_parameters(call.envelope)
         call.wants = api.inspect(call)
         if asked_provider is not None:
+            stored.bind(api, call, exchange.principal, self._engine, asked_provider.name)
             await self._ask_provider(exchange, asked_provider)
             return
         await self._find_model(call, api)

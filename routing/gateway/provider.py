@@ -46,6 +46,11 @@ async def ask(exchange: Exchange, provider: NodeEntry, target: Target, upstream:
     if plan.ready is not None:
         await relay.answer_ready(exchange, plan.ready)
         return
+    await carry_out(exchange, plan, provider, target, upstream)
+
+
+async def carry_out(exchange: Exchange, plan: Plan, provider: NodeEntry, target: Target, upstream: Upstream) -> None:
+    """Send what is planned, and answer the client."""
     entry = AttemptEntry(node_id=0, node_name=provider.name, selection_reason=SELECTION)
     exchange.attempts.append(entry)
     began = time.monotonic()
@@ -66,7 +71,7 @@ async def _send_and_relay(
     exchange: Exchange, plan: Plan, provider: NodeEntry, target: Target, upstream: Upstream
 ) -> None:
     headers = _headers(exchange, plan)
-    answer = await upstream.send(target, "POST", plan.path, headers, plan.body, silence=provider.timeout)
+    answer = await upstream.send(target, exchange.method, plan.path, headers, plan.body, silence=provider.timeout)
     try:
         exchange.attempts[-1].status = answer.status
         if 200 <= answer.status < 300:

@@ -7,6 +7,7 @@ from typing import Final
 
 from access.permissions import Permission
 from history.entries import AttemptEntry
+from routing.core import prefix
 from routing.core.errors import (
     MalformedFault,
     NodeFault,
@@ -18,11 +19,11 @@ from routing.core.errors import (
 )
 from routing.core.table import NodeEntry, Principal
 from routing.engine import Engine
-from routing.gateway import auth, intake, relay, replies
+from routing.gateway import auth, intake, provider, relay, replies
 from routing.gateway.attempt import Answered, node_headers, refusal_for, without_address
 from routing.gateway.exchange import Exchange
 from routing.gateway.hangup import HangUp
-from routing.protocols.base import Api, Call, Envelope
+from routing.protocols.base import Api, Call, Envelope, Plan
 from routing.protocols.responses import STORED, plan_stored
 from routing.state.stored import Stored
 from routing.upstream.base import UpstreamAnswer
@@ -38,15 +39,22 @@ def is_about_stored(path: str) -> bool:
     return _PATH.fullmatch(path) is not None
 
 
-def bind(api: Api, call: Call, principal: Principal, engine: Engine) -> None:
+def bind(api: Api, call: Call, principal: Principal, engine: Engine, provider_name: str = "") -> None:
     """Bind a call that goes on from a response to the node that keeps it, and remember what comes of the call.
+
+    A call to a provider is bound to none, but goes on only from what its owner has made at that provider.
 
     Raises: Refusal (404), where the response is not kept; 503, where its node cannot be used now.
     """
 
     def made(response_id: str, node_id: int) -> None:
         engine.stored.remember(
-            principal.owner_id, response_id, node_id=node_id, model=call.model, asked_model=call.asked_model
+            principal.owner_id,
+            response_id,
+            node_id=node_id,
+            model=call.model,
+            asked_model=call.asked_model,
+            provider=provider_name,
         )
 
     call.made = made
@@ -54,12 +62,18 @@ def bind(api: Api, call: Call, principal: Principal, engine: Engine) -> None:
     if earlier is None:
         return
     stored = engine.stored.find(principal.owner_id, earlier)
-    if stored is None or not principal.may_use(stored.asked_model):
+    if stored is None or stored.provider != provider_name or not _may_use(principal, stored):
         raise previous_response_unknown(earlier)
+    if provider_name:
+        return
     holders = engine.table.holders.get(call.model, ())
     if all(node.id != stored.node_id for node in holders):
         raise _node_away(engine, stored, call.model) or previous_response_unknown(earlier)
     call.home = stored.node_id
+
+
+def _may_use(principal: Principal, stored: Stored) -> bool:
+    return principal.may_use(prefix.canonical(stored.asked_model))
 
 
 def _node_away(engine: Engine, stored: Stored, model: str) -> Refusal | None:
@@ -83,13 +97,21 @@ async def follow(exchange: Exchange, engine: Engine) -> None:
     principal = exchange.principal = await auth.identify(exchange.headers, engine, Permission.INFERENCE)
     response_id = match["id"]
     stored = engine.stored.find(principal.owner_id, response_id)
-    if stored is None or not principal.may_use(stored.asked_model):
+    if stored is None or not _may_use(principal, stored):
         raise response_unknown(response_id)
-    exchange.call = Call(exchange.path, b"", Envelope(), asked_model=stored.asked_model, model=stored.model)
-    node = _keeper(engine, stored, response_id)
+    keeper = _keeper(engine, stored, response_id)
     body = await intake.read_body(exchange, MAX_BODY_BYTES)
+    envelope = Envelope(stream="stream=true" in exchange.query.lower())
+    path = exchange.path + exchange.query
+    call = exchange.call = Call(path, body, envelope, asked_model=stored.asked_model, model=stored.model)
     async with HangUp(exchange.receive) as hang_up:
-        await _ask(exchange, engine, node, body, response_id)
+        if stored.provider:
+            exchange.provider = stored.provider
+            target = engine.provider_target(keeper)
+            await provider.carry_out(exchange, plan_stored(call), keeper, target, engine.upstream)
+        else:
+            await _ask_node(exchange, engine, keeper, plan_stored(call), response_id)
+    exchange.tokens, exchange.deltas = None, 0  # they were counted when the response was made
     if hang_up.seen and not exchange.finished:
         raise intake.ClientGone
     if exchange.method == "DELETE" and exchange.status == 200:
@@ -97,7 +119,9 @@ async def follow(exchange: Exchange, engine: Engine) -> None:
 
 
 def _keeper(engine: Engine, stored: Stored, response_id: str) -> NodeEntry:
-    node = engine.table.nodes.get(stored.node_id)
+    """The node, or the provider. Raises: Refusal (404 where it is gone, 503 where it is away)."""
+    table = engine.table
+    node = table.providers.get(stored.provider) if stored.provider else table.nodes.get(stored.node_id)
     if node is None:
         raise response_unknown(response_id)
     if not (node.online and node.enabled):
@@ -105,7 +129,7 @@ def _keeper(engine: Engine, stored: Stored, response_id: str) -> NodeEntry:
     return node
 
 
-async def _ask(exchange: Exchange, engine: Engine, node: NodeEntry, body: bytes, response_id: str) -> None:
+async def _ask_node(exchange: Exchange, engine: Engine, node: NodeEntry, plan: Plan, response_id: str) -> None:
     """No slot is taken: nothing is computed."""
     entry = AttemptEntry(node_id=node.id, node_name=node.name, selection_reason="keeps_the_response")
     exchange.attempts.append(entry)
@@ -113,14 +137,17 @@ async def _ask(exchange: Exchange, engine: Engine, node: NodeEntry, body: bytes,
         answer = await engine.upstream.send(
             engine.target(node.id),
             exchange.method,
-            exchange.path + exchange.query,
+            plan.path,
             node_headers(exchange),
-            body,
+            plan.body,
             silence=node.timeout,
         )
         try:
             entry.status = answer.status
-            await _pass_on(exchange, engine, node, answer, response_id)
+            if 200 <= answer.status < 300:
+                await relay.relay(exchange, plan, answer)
+            else:
+                await _pass_error_on(exchange, engine, node, answer, response_id)
         finally:
             answer.close()
     except NodeFault as fault:
@@ -129,29 +156,14 @@ async def _ask(exchange: Exchange, engine: Engine, node: NodeEntry, body: bytes,
         if exchange.first_byte is None:
             raise refusal from None
         await relay.end_broken_stream(exchange, refusal)
-    finally:
-        exchange.tokens, exchange.deltas = None, 0  # they were counted when the response was made
-
-
-async def _pass_on(
-    exchange: Exchange, engine: Engine, node: NodeEntry, answer: UpstreamAnswer, response_id: str
-) -> None:
-    assert exchange.call is not None
-    plan = plan_stored(exchange.call)
-    if 300 <= answer.status < 400:
-        raise MalformedFault("the node answered with a redirect")
-    if answer.status >= 400:
-        await _pass_error_on(exchange, engine, node, answer, response_id)
-    elif relay.is_event_stream(answer.headers):
-        await relay.relay_stream(exchange, plan, answer)
-    else:
-        await relay.relay_whole(exchange, plan, answer)
 
 
 async def _pass_error_on(
     exchange: Exchange, engine: Engine, node: NodeEntry, answer: UpstreamAnswer, response_id: str
 ) -> None:
     """A node that makes responses and keeps none has no such path."""
+    if answer.status < 400:
+        raise MalformedFault("the node answered with a redirect")
     answered = Answered(answer.status, answer.headers, await relay.whole_body(answer))
     if answered.says_no_such_path():
         raise response_unknown(response_id)

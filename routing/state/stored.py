@@ -22,12 +22,16 @@ _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where a response is kept, and of which model it is. `at` is `time.monotonic()` seconds."""
+    """Where a response is kept, and of which model it is. `at` is `time.monotonic()` seconds.
+
+    `provider` is the cloud provider that keeps it, empty where a node does.
+    """
 
     node_id: int
     model: str
     asked_model: str
     at: float = field(compare=False)
+    provider: str = ""
 
 
 class StoredResponses:
@@ -39,13 +43,15 @@ class StoredResponses:
         self._stored: OrderedDict[tuple[int, str], Stored] = OrderedDict()
         self._lock = threading.Lock()  # large answers are read in a thread
 
-    def remember(self, owner_id: int, response_id: str, *, node_id: int, model: str, asked_model: str) -> None:
+    def remember(
+        self, owner_id: int, response_id: str, *, node_id: int, model: str, asked_model: str, provider: str = ""
+    ) -> None:
         """The oldest is forgotten for it, if there are too many. An id that is none is not remembered."""
         if not _ID.fullmatch(response_id):
             return
         key = (owner_id, response_id)
         with self._lock:
-            self._stored[key] = Stored(node_id, model, asked_model, self._clock())
+            self._stored[key] = Stored(node_id, model, asked_model, self._clock(), provider)
             self._stored.move_to_end(key)
             while len(self._stored) > self._limit or self._is_old(next(iter(self._stored.values()))):
                 self._stored.popitem(last=False)

@@ -129,7 +129,8 @@ async def test_with_an_alias(fleet: Fleet) -> None:
 
 async def test_an_encoding_that_is_none_is_refused(fleet: Fleet) -> None:
     await fleet.add("model-a")
-    for values in ({"encoding_format": 7}, {"dimensions": 0}):
+    wrong: list[dict[str, Any]] = [{"encoding_format": 7}, {"dimensions": 0}]
+    for values in wrong:
         response = await fleet.post(EMBEDDINGS, input="a", **values)
         assert response.status_code == 400
         assert response.json()["error"]["param"] == next(iter(values))

@@ -75,7 +75,7 @@ class FakeProvider:
         if not self._knows(request):
             await wire.reply(401, {}, ERRORS[self.name](401, f"Incorrect API key provided: {KEY}."))
             return True
-        if request.method == "GET":
+        if request.method == "GET" and request.path.endswith("/models"):
             await asyncio.sleep(self.models_latency)
             await wire.reply(self.models_status, {}, self.models)
             return True

@@ -132,7 +132,7 @@ def plan_stored(call: Call) -> Plan:
 
     return Plan(
         path=call.path,
-        body=b"",
+        body=call.body,
         read_answer=restoring(call, read_object),
         open_stream=lambda: NativeStream(made=ignored, rename=call.asked_model if call.renamed else None),
     )

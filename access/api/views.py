@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from django.conf import settings
@@ -19,7 +20,7 @@ from access.api import serializers
 from access.api.errors import ApiError
 from access.api.rules import DeclaredRule
 from access.models import SignInToken, User
-from access.permissions import Permission, Role
+from access.permissions import ROLE_PERMISSIONS, Permission, Role
 from access.rules import KNOWN, PUBLIC, SIGNED_IN, ApiRules
 
 
@@ -100,7 +101,7 @@ class Users(APIView):
     def post(self, request: Request) -> Response:
         """Create a user. The generated password is in this answer and nowhere else."""
         given = read(serializers.NewUser, request)
-        _guard_administrators(request, given["role"])
+        _guard_roles(request, given["role"])
         user, password = services.create_user(**given, actor=callers.actor_of(request))
         return Response(_with_password(user, password), status=201)
 
@@ -118,7 +119,7 @@ class UserDetail(APIView):
         """Change what is given: name, role, whether active. A demotion signs the user out at once."""
         given = read(serializers.UserChange, request)
         user = get_object_or_404(User, pk=pk)
-        _guard_administrators(request, user.role, given.get("role", ""))
+        _guard_roles(request, user.role, given.get("role", ""))
         services.update_user(user, actor=callers.actor_of(request), **given)
         return Response(serializers.UserAnswer(user).data)
 
@@ -131,7 +132,7 @@ class UserDetail(APIView):
     def delete(self, request: Request, pk: int) -> Response:
         """Remove a user with their keys, tokens and sessions."""
         user = get_object_or_404(User, pk=pk)
-        _guard_administrators(request, user.role)
+        _guard_roles(request, user.role)
         services.delete_user(user, actor=callers.actor_of(request))
         return Response(status=204)
 
@@ -143,7 +144,7 @@ class ResetPassword(APIView):
     def post(self, request: Request, pk: int) -> Response:
         """Give a user a new password, shown once, to be changed at the next sign-in."""
         user = get_object_or_404(User, pk=pk)
-        _guard_administrators(request, user.role)
+        _guard_roles(request, user.role)
         password = services.reset_password(user, actor=callers.actor_of(request))
         return Response(_with_password(user, password))
 
@@ -165,12 +166,13 @@ def _with_password(user: User, password: str) -> Any:
     return serializers.GeneratedPassword(answer).data
 
 
-def _guard_administrators(request: Request, *roles: str) -> None:
-    """Keep a key with `users.manage` alone from making itself an administrator, and with that everything."""
-    concerned = {Role.ADMINISTRATOR.value, "admin"}.intersection(roles)
-    if concerned and callers.granted_to(request) != frozenset(Permission):
-        raise ApiError(
-            403,
-            "insufficient_permission",
-            "Administrators are managed by administrators, or a key with every permission.",
-        )
+def _guard_roles(request: Request, *roles: str) -> None:
+    """Keep a key with `users.manage` from getting at more than it may: it would sign in as whom it made or reset.
+
+    A name that is no role is the service's to refuse.
+    """
+    grantable = callers.grantable_by(request)
+    for role in roles:
+        with suppress(ValueError):
+            if not ROLE_PERMISSIONS[Role.parse(role)] <= grantable:
+                raise ApiError(403, "insufficient_permission", f"Managing an {role} needs what an {role} may do.")

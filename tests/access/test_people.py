@@ -137,7 +137,7 @@ def test_reset_password_gives_a_new_one_once(hanas: Client, ken: User) -> None:
     assert ken.must_change_password
 
 
-def test_a_key_that_manages_users_does_not_make_administrators(
+def test_a_key_that_manages_users_gets_at_no_one_who_may_more(
     hana: User, ken: User, mint_key: MintKey, with_key: Callable[[str], Client]
 ) -> None:
     program = with_key(mint_key(hana, Permission.USERS_MANAGE)[1])
@@ -147,6 +147,9 @@ def test_a_key_that_manages_users_does_not_make_administrators(
     assert created.status_code == 201
     for answer in (
         program.post(USERS, {"username": "root", "role": "admin"}, content_type="application/json"),
+        program.post(USERS, {"username": "root", "role": "operator"}, content_type="application/json"),
+        put(program, User.objects.get(username="mio"), role="operator"),
+        program.post(f"{USERS}/{ken.pk}/reset-password"),
         put(program, ken, role="administrator"),
         put(program, boss, is_active=False),
         program.delete(f"{USERS}/{boss.pk}"),

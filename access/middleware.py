@@ -46,6 +46,11 @@ class AccessMiddleware(MiddlewareMixin):
             raise PermissionDenied
         return None if rule.role is None else _refusal(request, match, rule.role)
 
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """What was made for one person is kept by no cache, nor for whoever goes back after they have signed out."""
+        response.headers.setdefault("Cache-Control", "no-store, private")
+        return response
+
 
 def is_api_view(view: Callable[..., Any]) -> bool:
     """Whether DRF answers it and asks our rules first. One that asks something else is a page without a rule."""

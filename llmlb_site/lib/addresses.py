@@ -22,6 +22,11 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[IPNetwork]) 
     return address
 
 
+def is_trusted(peer: str, trusted: Sequence[IPNetwork]) -> bool:
+    """Whether the peer of the socket is a proxy whose word counts."""
+    return _is_in(_normal(peer), trusted)
+
+
 def _is_in(address: str, networks: Sequence[IPNetwork]) -> bool:
     return bool(address) and any(ipaddress.ip_address(address) in network for network in networks)
 

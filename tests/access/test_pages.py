@@ -212,3 +212,24 @@ def test_a_page_is_in_the_language_that_the_browser_prefers(ken: User, client: C
     page = client.get("/login", headers={"accept-language": "ja"}).content.decode()
 
     assert '<html lang="ja"' in page
+
+
+def test_no_cache_keeps_what_was_made_for_a_person(hana: User, signed_in: Callable[[User], Client]) -> None:
+    browser = signed_in(hana)
+    kept = [
+        path
+        for path in (
+            "/",
+            "/nodes/",
+            "/keys/",
+            "/users/",
+            f"/users/{hana.pk}",
+            "/history/",
+            "/admin/",
+            "/api/users",
+            "/no",
+        )
+        if "no-store" not in browser.get(path).headers.get("Cache-Control", "")
+    ]
+
+    assert kept == []

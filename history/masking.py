@@ -27,7 +27,9 @@ _SHOWN: Final = frozenset(
 )
 _LONGEST_SHOWN: Final = 300  # a model's name; what is longer is no parameter
 # Whatever is below these is somebody's data, also where it is called `id` or `type`.
-_HIDDEN_BELOW: Final = frozenset({"arguments", "metadata", "parameters", "schema", "json_schema", "properties"})
+_HIDDEN_BELOW: Final = frozenset(
+    """arguments metadata parameters input_schema schema json_schema properties logit_bias variables""".split()  # noqa: SIM905
+)
 # These hold messages or parts, which are looked into, or plain data, which is not.
 _HIDDEN_IF_OBJECT: Final = frozenset({"input", "output", "content"})
 
@@ -63,7 +65,8 @@ def _mask(value: Any, *, key: str, hidden: bool) -> Any:
             return value
         case Mapping():
             below = hidden or key in _HIDDEN_BELOW or key in _HIDDEN_IF_OBJECT
-            return {name: _mask(item, key=name, hidden=below) for name, item in value.items()}
+            # The names in somebody's data are theirs too.
+            return _fields(len(value)) if below else {n: _mask(item, key=n, hidden=False) for n, item in value.items()}
         case list():
             return _masked_list(value, key=key, hidden=hidden)
         case str():
@@ -80,6 +83,10 @@ def _masked_list(values: list[Any], *, key: str, hidden: bool) -> Any:
     # A list's objects are messages or parts: looked into, whatever the list is called.
     inner = "" if key in _HIDDEN_IF_OBJECT else key
     return [_mask(value, key=inner if isinstance(value, Mapping) else key, hidden=hidden) for value in values]
+
+
+def _fields(number: int) -> str:
+    return f"{MASK} ({number} fields)"
 
 
 def _characters(number: int) -> str:

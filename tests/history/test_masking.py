@@ -67,6 +67,11 @@ def test_an_answer_keeps_its_usage() -> None:
         {"tools": [{"type": "function", "function": {"name": SECRET, "parameters": {"type": SECRET}}}]},
         {"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"arguments": SECRET}}]}]},
         {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": {"code": SECRET}}]}]},
+        {"metadata": {SECRET: "1"}},
+        {"logit_bias": {SECRET: 1}},
+        {"tools": [{"type": "custom", "input_schema": {"type": "object", "properties": {SECRET: {}}}}]},
+        {"tools": [{"type": "function", "function": {"parameters": {"properties": {SECRET: {"type": "string"}}}}}]},
+        {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": {SECRET: [{SECRET: 1}]}}]}]},
         {"error": {"message": SECRET, "type": "invalid_request_error"}},
         [SECRET],
         SECRET,
@@ -81,7 +86,7 @@ def test_numbers_that_say_something_are_hidden() -> None:
     assert mask({"data": [{"embedding": [0.5] * 384, "index": 0}]}) == {
         "data": [{"embedding": f"{MASK} (384 numbers)", "index": 0}]
     }
-    assert mask({"input": {"age": 42}}) == {"input": {"age": MASK}}
+    assert mask({"input": {"age": 42}}) == {"input": f"{MASK} (1 fields)"}
     assert mask({"prompt": [1, 2]}) == {"prompt": [MASK, MASK]}
 
 

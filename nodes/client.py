@@ -27,8 +27,8 @@ _TEXTS: Final[dict[FailureKind, str]] = {
     "connect": "cannot be connected to",
     "timeout": "did not answer in time",
     "broken": "broke the connection or did not answer in HTTP",
-    "refused_address": "its name leads to an address that is not allowed",
-    "too_large": "its answer is too large",
+    "refused_address": "has a name that leads to an address that is not allowed",
+    "too_large": "gave too large an answer",
 }
 
 
@@ -132,9 +132,9 @@ def _connect_text(error: httpx.ConnectError) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
-            return "its TLS certificate or protocol is not accepted"
+            return "has a TLS certificate or protocol that is not accepted"
         if isinstance(cause, socket.gaierror):
-            return "its name is not known"
+            return "has a name that is not known"
         if isinstance(cause, ConnectionRefusedError):
             return "refuses connections"
         cause = cause.__cause__ or cause.__context__

@@ -247,7 +247,8 @@ def test_unknown_node(api: Client) -> None:
     assert error_of(api.put("/api/nodes/99", {}, content_type="application/json")) == (404, "not_found")
     assert error_of(api.delete("/api/nodes/99")) == (404, "not_found")
     for action in ACTIONS:
-        assert error_of(post(api, f"/api/nodes/99/{action}")) == (404, "not_found")
+        for pk in (99, 10**30):  # more than a database holds
+            assert error_of(post(api, f"/api/nodes/{pk}/{action}")) == (404, "not_found")
 
 
 def all_writes(client: Client, pk: int) -> list[Any]:

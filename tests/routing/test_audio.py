@@ -15,6 +15,10 @@ from llmlb_site.lib.events import publish
 from models_catalog.models import ModelAlias
 from nodes.fake_node import Behaviour
 from tests.routing.conftest import Fleet, MakeFleet, bearer, eventually
+from tests.routing.provider_support import Cloud, cloud
+from tests.support.fake_provider import Script
+
+__all__ = ["cloud"]
 
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(range(256)) * 16
 TRANSCRIBE = "/v1/audio/transcriptions"
@@ -312,3 +316,24 @@ async def test_what_cannot_be_said_is_refused(fleet: Fleet, why: str) -> None:
 async def test_the_longest_text_passes(fleet: Fleet) -> None:
     await fleet.add("tts-1")
     assert (await say(fleet, input="あ" * 4096)).status_code == 200
+
+
+# --- a cloud provider's
+
+
+async def test_a_providers_models_hear_and_speak(cloud: Cloud) -> None:
+    provider = await cloud.add("openai")
+    provider.script = Script(body={"text": "hello"})
+    response = await upload(cloud.fleet, model="openai:whisper-1")
+    assert (response.status_code, response.json()) == (200, {"text": "hello"})
+    assert b'name="model"\r\n\r\nwhisper-1\r\n' in provider.inferences[0].body
+    assert WAV in provider.inferences[0].body
+    provider.script = Script(events=[b"\xff\xfb", b"sound"], media_type="audio/mpeg")
+    response = await say(cloud.fleet, model="openai:tts-1")
+    assert (response.content, response.headers["content-type"]) == (b"\xff\xfbsound", "audio/mpeg")
+    assert provider.asked["model"] == "tts-1"
+
+
+async def test_a_provider_that_has_no_ears(cloud: Cloud) -> None:
+    await cloud.add("google")
+    assert (await upload(cloud.fleet, model="google:gemini-2.5-flash")).status_code == 501

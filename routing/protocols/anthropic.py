@@ -17,7 +17,7 @@ from routing.core.table import NodeEntry
 from routing.core.usage import Tokens, estimate
 from routing.protocols import base
 from routing.protocols.anthropic_answer import Frame, to_message
-from routing.protocols.anthropic_blocks import invalid
+from routing.protocols.anthropic_blocks import check_turns, invalid
 from routing.protocols.anthropic_native import NativeStream, read_count, read_message
 from routing.protocols.anthropic_request import chat_request, texts_read, wants_thinking
 from routing.protocols.anthropic_stream import MessageStream
@@ -125,6 +125,7 @@ def _check_messages(envelope: Envelope) -> None:
         raise invalid("messages", "Field required" if envelope.messages is None else "Input should be a list")
     if not envelope.messages:
         raise invalid("messages", "at least one message is required")
+    check_turns(envelope.messages)
 
 
 def _check(envelope: Envelope) -> None:
@@ -158,15 +159,29 @@ def _translation(call: Call) -> Plan:
         model=call.asked_model,
         thinking=wants_thinking(request),
         stops=tuple(request.get("stop_sequences") or ()),
-        prompt=cache(lambda: estimate(texts_read(request))),
+        prompt=cache(lambda: _prompt_tokens(request)),
     )
     return Plan(
         path=CHAT_PATH,
-        body=document.as_json(chat_request(request, call.model)),
+        body=_chat_body(request, call.model),
         read_answer=lambda body: to_message(body, frame),
         open_stream=lambda: MessageStream(frame),
         notes=TRANSLATED,
     )
+
+
+def _chat_body(request: dict[str, Any], model: str) -> bytes:
+    try:
+        return document.as_json(chat_request(request, model))
+    except RecursionError:
+        raise body_invalid("The request body is nested too deeply.") from None
+
+
+def _prompt_tokens(request: dict[str, Any]) -> int:
+    try:
+        return estimate(texts_read(request))
+    except RecursionError:  # at the very limit of what could be decoded
+        return 0
 
 
 def _plan_count(call: Call, node: NodeEntry) -> Plan:
@@ -183,7 +198,7 @@ def _plan_count(call: Call, node: NodeEntry) -> Plan:
 
 def _estimate(call: Call) -> Plan:
     """A count that no node was asked for, to within a quarter or so. Pictures are not in it."""
-    counted = {"input_tokens": max(1, estimate(texts_read(_read(call.body))))}
+    counted = {"input_tokens": max(1, _prompt_tokens(_read(call.body)))}
     ready = Answer(document.as_json(counted), Tokens(0, 0), tuple)
     return Plan(COUNT_PATH, b"", read_count, NativeStream, ready=ready, notes=ESTIMATED)
 
@@ -196,7 +211,7 @@ def _count_here(call: Call, nodes: Sequence[NodeEntry]) -> Plan | None:
 def _prompt_texts(body: bytes) -> Sequence[str]:
     try:
         return list(texts_read(_read(body)))
-    except Refusal:
+    except (Refusal, RecursionError):
         return ()
 
 

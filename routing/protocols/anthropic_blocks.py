@@ -31,13 +31,37 @@ def chat_messages(request: Mapping[str, Any]) -> list[Json]:
     return messages
 
 
-def _chat_turn(turn: Any, where: str) -> list[Json]:
+def check_turns(messages: list[Any]) -> None:
+    """Whether these are turns with content blocks, of whatever kind. Raises: Refusal (400).
+
+    Checked for every node: llama.cpp answers 500 to a text block without text, and that would look like its own fault.
+    """
+    for number, turn in enumerate(messages):
+        where = f"messages.{number}"
+        _, content = _role_and_content(turn, where)
+        for place, block in _blocks(content, f"{where}.content"):
+            if block["type"] == "tool_result" and block.get("content") is not None:
+                _check_texts(block["content"], f"{place}.content")
+        _check_texts(content, f"{where}.content")
+
+
+def _check_texts(content: Any, where: str) -> None:
+    for place, block in _blocks(content, where):
+        if block["type"] == "text":
+            _string(block, "text", place)
+
+
+def _role_and_content(turn: Any, where: str) -> tuple[str, Any]:
     role = turn.get("role") if isinstance(turn, dict) else None
     if role not in ("user", "assistant", "system"):
         raise invalid(f"{where}.role", "Input should be 'user', 'assistant' or 'system'")
-    content = turn.get("content")
-    if content is None:
+    if turn.get("content") is None:
         raise invalid(f"{where}.content", "Field required")
+    return role, turn["content"]
+
+
+def _chat_turn(turn: Any, where: str) -> list[Json]:
+    role, content = _role_and_content(turn, where)
     if role == "system":
         return [{"role": "system", "content": _text_only(content, f"{where}.content")}]
     blocks = list(_blocks(content, f"{where}.content"))

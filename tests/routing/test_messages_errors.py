@@ -71,6 +71,23 @@ async def test_a_wrong_request_is_told_where(fleet: Fleet, values: dict[str, Any
     assert not node.inferences
 
 
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ([{"type": "text"}], "content.0.text"),
+        ([{"type": "text", "text": 7}], "content.0.text"),
+        ([{"type": "tool_result", "content": [{"type": "text"}]}], "content.0.content.0.text"),
+        ([7], "content.0"),
+    ],
+)
+async def test_what_makes_a_server_stumble_does_not_reach_it(fleet: Fleet, content: Any, where: str) -> None:
+    node = await native(fleet)
+    response = await ask(fleet, messages=[{"role": "user", "content": content}])
+    assert error_of(response) == (400, "invalid_request_error")
+    assert where in response.json()["error"]["message"]
+    assert not node.inferences
+
+
 async def test_no_route(fleet: Fleet) -> None:
     assert error_of(await ask(fleet)) == (503, "overloaded_error")
     await fleet.add("model-a")
@@ -157,3 +174,20 @@ async def test_without_usage_the_tokens_are_estimated(fleet: Fleet) -> None:
     assert usage["output_tokens"] > 0
     assert (await stream(fleet))[-2]["usage"]["output_tokens"] == 5
     assert {entry.token_source for entry in await fleet.settled(2)} == {"estimated"}
+
+
+@pytest.mark.parametrize("depth", [*range(900, 1000, 33), 100_000])
+async def test_nesting_is_refused_or_passed_but_never_our_failure(fleet: Fleet, depth: int) -> None:
+    await fleet.add("model-a")
+    deep = b"[" * depth + b"]" * depth
+    source = b'{"type":"document","source":{"type":"content","content":[' * (depth // 3) + b"]}}" * (depth // 3)
+    for content, more in (
+        (deep, b""),
+        (source, b""),
+        (b'"x"', b',"tools":[{"name":"t","input_schema":{"a":%b}}]' % deep),
+    ):
+        head = b'{"model":"model-a","max_tokens":9%b,"messages":[{"role":"user","content":' % more
+        body = head + (b"[%b]" % content if content == source else content) + b"}]}"
+        for path in (MESSAGES, COUNT):
+            response = await fleet.client.post(path, content=body, headers={**VERSION, "x-api-key": fleet.key})
+            assert response.status_code in (200, 400), response.text

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from django.urls import path
+from django.urls import path, re_path
 
 from llmlb_site.dashboard.consumers import DashboardConsumer
 from llmlb_site.dashboard.context import LIVE_PATH
@@ -12,4 +13,14 @@ from llmlb_site.dashboard.hints import Hints
 
 __all__ = ["Hints", "websocket_urlpatterns"]
 
-websocket_urlpatterns: Final[list[Any]] = [path(LIVE_PATH.removeprefix("/"), DashboardConsumer.as_asgi())]
+
+async def refuse(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    """A WebSocket to an address that has none. Without a route for it Channels would call that an error of ours."""
+    await receive()
+    await send({"type": "websocket.close"})
+
+
+websocket_urlpatterns: Final[list[Any]] = [
+    path(LIVE_PATH.removeprefix("/"), DashboardConsumer.as_asgi()),
+    re_path("", refuse),
+]

@@ -99,6 +99,11 @@ async def test_nobody_may_listen_unsigned(db: None) -> None:
     assert not (await socket(None).connect())[0]
 
 
+@pytest.mark.parametrize("path", ["/ws/", "/ws/nothing", "/v1/chat/completions"])
+async def test_an_address_that_has_no_socket_is_refused_like_any_other(browser: Client, path: str) -> None:
+    assert not (await socket(browser, path=path).connect())[0]
+
+
 async def test_a_key_or_token_in_the_address_means_nothing(db: None) -> None:
     assert not (await socket(None, path="/ws/dashboard?token=abc").connect())[0]
 

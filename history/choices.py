@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -20,3 +22,11 @@ class Outcome(models.TextChoices):
 class TokenSource(models.TextChoices):
     USAGE = "usage", _("reported by the node")
     ESTIMATED = "estimated", _("estimated")
+
+
+# What a request can be for, in the words of the inference APIs that serve it.
+KINDS: Final = (
+    "chat", "completion", "embedding", "responses", "messages", "count_tokens", "rerank",
+    "transcription", "translation", "speech", "image", "image_edit", "image_variation",
+    "models",
+)  # fmt: skip

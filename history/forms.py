@@ -9,12 +9,11 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from access.models import ApiKey
-from history.choices import Outcome
+from history.choices import KINDS, Outcome
 from history.filters import Filters, is_status
 from history.queries import DEFAULT_PAGE_SIZE, PAGE_SIZES, page_size
 from nodes.models import Node
 
-KINDS = ("chat", "completion", "embedding", "models")
 _ANY = ("", _("any"))
 
 

@@ -38,7 +38,7 @@ class Root:
         django: Any = django_application
         self._router = ProtocolTypeRouter(
             {
-                "http": URLRouter([re_path(r"^(v1/|(livez|readyz|metrics)$)", gateway), re_path("", django)]),
+                "http": URLRouter([re_path(r"^(v1(/|$)|(livez|readyz|metrics)$)", gateway), re_path("", django)]),
                 "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
             }
         )

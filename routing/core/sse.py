@@ -11,6 +11,7 @@ from typing import Final
 DONE: Final = b"[DONE]"
 # An event ends with an empty line; a line ends with LF, CRLF or CR.
 _BOUNDARY: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+_LONGEST_BOUNDARY: Final = 4
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -24,33 +25,37 @@ class EventSplitter:
     __slots__ = ("_rest",)
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that are whole now. Joined, they are byte for byte what came in.
 
         Raises: EventTooLong.
         """
-        data = self._rest + chunk if self._rest else chunk
-        if data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
-            self._rest = b""
-            return [data]
+        if chunk.endswith(b"\n\n") and not self._rest and chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
+            return [chunk]
+        # What was searched once is not searched, or copied, again: an event may be megabytes.
+        unsearched = max(0, len(self._rest) - _LONGEST_BOUNDARY + 1)
+        data = self._grown(chunk) if self._rest else chunk
         events = []
         start = 0
-        for match in _BOUNDARY.finditer(data):
-            if match.end() == len(data) and data.endswith(b"\r\r"):
-                break  # a LF may still belong to this line end
-            events.append(data[start : match.end()])
+        for match in _BOUNDARY.finditer(data, unsearched):
+            events.append(bytes(data[start : match.end()]))
             start = match.end()
-        self._rest = data[start:]
+        if start or data is chunk:
+            self._rest = bytearray(data[start:])
         if len(self._rest) > MAX_EVENT_BYTES:
             raise EventTooLong(f"an event is longer than {MAX_EVENT_BYTES} bytes")
         return events
 
+    def _grown(self, chunk: bytes) -> bytearray:
+        self._rest += chunk
+        return self._rest
+
     @property
     def rest(self) -> bytes:
         """What came after the last whole event."""
-        return self._rest
+        return bytes(self._rest)
 
 
 def data_of(event: bytes) -> bytes:

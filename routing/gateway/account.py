@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
 from history.choices import Outcome
 from history.entries import RequestEntry
@@ -36,11 +37,19 @@ def tokens_of(exchange: Exchange) -> Tokens | None:
     computed = exchange.first_byte is not None and exchange.status < 400 and exchange.attempts
     if not computed or exchange.api is None:
         return None
-    prompt = estimate(exchange.api.prompt_texts(exchange.body))
+    prompt = _estimated(exchange.api.prompt_texts, exchange.body)
     completion = exchange.deltas
     if exchange.completion_texts is not None:
-        completion = estimate(exchange.completion_texts())
+        completion = _estimated(exchange.completion_texts)
     return Tokens(prompt, completion, "estimated") if prompt or completion else None
+
+
+def _estimated(texts: Callable[..., Sequence[str]], *args: bytes) -> int:
+    """0 for what is no text, such as a node's answer in broken UTF-8: a row is never lost for an estimate."""
+    try:
+        return estimate(texts(*args))
+    except (ValueError, TypeError, RecursionError):
+        return 0
 
 
 def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> RequestEntry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -240,13 +241,15 @@ class Attempts:
 
     async def _send_and_relay(self, lease: Lease, entry: AttemptEntry, plan: Plan) -> None:
         exchange = self._exchange
+        target = self._fleet.target(lease.node.id)
         exchange.notes = plan.notes
+        exchange.without_address = lambda said: without_address(said, target)
         if plan.ready is not None:
             entry.status = 200
             await relay.answer_ready(exchange, plan.ready)
             return
         answer = await self._upstream.send(
-            self._fleet.target(lease.node.id),
+            target,
             "POST",
             plan.path,
             node_headers(exchange) + list(plan.headers),
@@ -260,12 +263,8 @@ class Attempts:
                 if again is not None:
                     answer.close()
                     await self._send_and_relay(lease, entry, again)
-            elif relay.is_event_stream(answer.headers) and exchange.streaming:
-                await relay.relay_stream(exchange, plan, answer)
-            elif plan.opaque:
-                await relay.relay_opaque(exchange, answer)
             else:
-                await relay.relay_whole(exchange, plan, answer)
+                await relay.relay(exchange, plan, answer)
         finally:
             answer.close()
 
@@ -277,7 +276,7 @@ class Attempts:
         if answer.status < 400:
             raise MalformedFault("the node answered with a redirect")
         answered = Answered(answer.status, answer.headers, await relay.whole_body(answer))
-        answered.body = without_address(answered.body, self._fleet.target(lease.node.id))
+        answered.body = self._exchange.without_address(answered.body)
         if plan.otherwise is not None and answered.says_no_such_path():
             self._fleet.not_served(lease.node.id, plan.path)
             try:
@@ -353,8 +352,15 @@ def node_headers(exchange: Exchange) -> Headers:
     return headers
 
 
-def without_address(body: bytes, target: Target) -> bytes:
+def without_address(said: bytes, target: Target) -> bytes:
     """A node's error may say where it listens; that is nobody's business."""
-    for address in (target.netloc, target.host):
-        body = body.replace(address.encode(), b"node")
-    return body
+    return _address_of(target.host).sub(b"node", said)
+
+
+@lru_cache(maxsize=4096)
+def _address_of(host: str) -> re.Pattern[bytes]:
+    """The host, with its port. A name that might be a word (`ollama`) is an address in a URL or before a port alone."""
+    name = re.escape(host).encode()
+    if "." in host or ":" in host:
+        return re.compile(rb"(?<![\w.:-])\[?%s\]?(:\d+)?(?![\w-]|\.\w)" % name, re.I)
+    return re.compile(rb"(?<=//)%s(:\d+)?(?![\w.-])|(?<![\w.-])%s:\d+" % (name, name), re.I)

@@ -63,6 +63,7 @@ class Exchange:
     finished: bool = False
     opaque: bool = False  # the answer is passed on without being understood
     binary: bool = False  # and it is no text: the history keeps its size alone
+    without_address: Callable[[bytes], bytes] = bytes  # what a node says, without where it listens
     tell_break: Callable[[Refusal], bytes] | None = None  # how this very stream tells that no more will come
     # How it ended.
     error_code: str = ""

@@ -15,6 +15,7 @@ from routing.upstream.base import Headers, UpstreamAnswer
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 # Reading more than this takes milliseconds: of thousands of embeddings, a quarter of a second. Others need not wait.
 LARGE_BYTES: Final = 1024 * 1024
+_OURS_IN_STREAMS: Final = frozenset({b"cache-control", b"x-accel-buffering"})
 
 
 async def whole_body(answer: UpstreamAnswer) -> bytes:
@@ -31,7 +32,7 @@ async def whole_body(answer: UpstreamAnswer) -> bytes:
 
 async def relay(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -> None:
     """An answer that succeeded, in the way that its kind wants. Raises: NodeFault."""
-    if exchange.streaming and _is_event_stream(answer):
+    if exchange.streaming and is_event_stream(answer.headers):
         await relay_stream(exchange, plan, answer)
     elif plan.opaque:
         await relay_opaque(exchange, answer)
@@ -123,6 +124,8 @@ async def _pass_on(exchange: Exchange, answer: UpstreamAnswer, reader: StreamRea
     out = b"".join([reader.take(event) for event in events])
     if reader.failed and exchange.first_byte is None:
         raise BrokenFault("the node told an error in place of an answer")
+    if reader.failed:
+        out = exchange.without_address(out)
     if not out:
         return
     if exchange.first_byte is None:
@@ -131,13 +134,13 @@ async def _pass_on(exchange: Exchange, answer: UpstreamAnswer, reader: StreamRea
 
 
 async def _begin(exchange: Exchange, answer: UpstreamAnswer) -> None:
-    headers = [(name, value) for name, value in replies.forwarded(answer.headers) if name != b"cache-control"]
+    headers = [(name, value) for name, value in replies.forwarded(answer.headers) if name not in _OURS_IN_STREAMS]
     headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *replies.own_headers(exchange)]
     await replies.begin(exchange, answer.status, headers)
 
 
 def is_event_stream(headers: Headers) -> bool:
-    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+    return any(name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers)
 
 
 def _split(splitter: EventSplitter, data: bytes) -> list[bytes]:
@@ -145,7 +148,3 @@ def _split(splitter: EventSplitter, data: bytes) -> list[bytes]:
         return splitter.feed(data)
     except EventTooLong:
         raise MalformedFault("the answer is not an event stream") from None
-
-
-def _is_event_stream(answer: UpstreamAnswer) -> bool:
-    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in answer.headers)

@@ -43,7 +43,11 @@ _NOT_FORWARDED: Final = frozenset(
 
 def forwarded(headers: Headers) -> HeaderList:
     """The node's headers that the client may see."""
-    return [(name, value) for name, value in headers if name not in _NOT_FORWARDED and not name.startswith(b"x-llmlb-")]
+    hidden = _NOT_FORWARDED
+    for name, value in headers:
+        if name == b"connection" and value.lower() not in (b"close", b"keep-alive"):
+            hidden = hidden.union(token.strip() for token in value.lower().split(b","))
+    return [(name, value) for name, value in headers if name not in hidden and not name.startswith(b"x-llmlb-")]
 
 
 def own_headers(exchange: Exchange) -> HeaderList:

@@ -55,9 +55,13 @@ def envelope_reader(envelope: type[Envelope]) -> Callable[[bytes], Envelope]:
 def _read(decoder: msgspec.json.Decoder[Any], body: bytes) -> Envelope:
     try:
         envelope: Envelope = decoder.decode(body)
+        if not body.isascii():
+            body.decode()  # the decoder passes over members that it does not keep, without a look at their bytes
     except RecursionError:
         raise body_invalid("The request body is nested too deeply.") from None
-    except msgspec.ValidationError:
+    except msgspec.ValidationError as error:
+        if body.lstrip().startswith(b"{"):
+            raise body_invalid(f"The request body has a value that cannot be read: {error}.") from None
         raise body_invalid("The request body must be a JSON object.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise body_invalid(f"The request body is not valid JSON: {error}.") from None

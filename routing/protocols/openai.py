@@ -17,7 +17,7 @@ from routing.core.sse import DONE, data_of
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens, texts_in
 from routing.protocols.base import OPENAI, Answer, Api, Call, Plan, Range
-from routing.protocols.passing import read_usage, renamed, restoring
+from routing.protocols.passing import read_usage, renamed, restoring, tells_error
 from routing.protocols.vision import inspect_chat
 
 INFINITY: Final = float("inf")
@@ -84,10 +84,9 @@ class ChunkStream:
             event = b"data: " + data + b"\n\n"
         if not self.whole and _FINISHED.search(data):
             self.whole = True
+        self.failed = self.failed or tells_error(data)
         if _USAGE.search(data):
             return self._take_usage(event, data)
-        if data.startswith((b'{"error"', b'{ "error"')):
-            self.failed = True
         self.deltas += 1
         return event
 
@@ -97,7 +96,7 @@ class ChunkStream:
     def _take_usage(self, event: bytes, data: bytes) -> bytes:
         try:
             chunk = _chunk.decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return event
         self.tokens = read_usage(chunk.usage) or self.tokens
         return b"" if self._hide_usage and not chunk.choices else event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,12 @@ class _Counted(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Told(msgspec.Struct):
+    error: Any = None
+    object: Any = None
+
+
+_told: Final = msgspec.json.Decoder(_Told)
 _usage: Final = msgspec.json.Decoder(UsageFields)
 _counted: Final = msgspec.json.Decoder(_Counted)
 
@@ -35,6 +41,17 @@ def usage_in(data: bytes) -> Tokens | None:
         return read_usage(_counted.decode(data).usage)
     except msgspec.DecodeError:
         return None
+
+
+def tells_error(data: bytes) -> bool:
+    """Whether an event's data is an error that the node tells in the middle of its answer."""
+    if b'"error"' not in data:
+        return False
+    try:
+        told = _told.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return bool(told.error) or told.object == "error"
 
 
 def renamed(call: Call) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 
 import pytest
 from hypothesis import example, given
@@ -75,6 +76,16 @@ def test_events_come_out_whole_however_the_bytes_arrive(texts: list[str], end: s
     assert [data_of(event).decode() for event in whole] == texts
 
 
+def test_a_long_event_is_searched_once() -> None:
+    """Quadratic, these 12 MB take ten seconds, in which no other stream moves."""
+    piece = b"a" * 4096
+    splitter = EventSplitter()
+    began = time.process_time()
+    assert not any(splitter.feed(piece) for _ in range(3000))
+    assert splitter.feed(b"\n\n") == [piece * 3000 + b"\n\n"]
+    assert time.process_time() - began < 3
+
+
 def test_data_of_several_lines_and_of_a_comment() -> None:
     assert data_of(b"event: x\ndata: one\ndata:two\n\n") == b"one\ntwo"
     assert data_of(b": keep-alive\n\n") == b""
@@ -93,6 +104,8 @@ def test_data_of_several_lines_and_of_a_comment() -> None:
         (b"\xff\xfe", "invalid_json"),
         (b"[" * 100_000, "invalid_json"),
         (b'{"a":' * 100_000, "invalid_json"),
+        (b'{"model":"a","messages":"\xe9"}', "invalid_json"),
+        (b'{"model":"a","temperature":1e999}', "invalid_json"),
         (b"{}", "model_required"),
         (b'{"model":null}', "model_required"),
         (b'{"model":7}', "model_required"),
@@ -104,6 +117,11 @@ def test_bad_bodies_are_refused_in_words(body: bytes, code: str) -> None:
     with pytest.raises(Refusal) as refused:
         read_envelope(body)
     assert (refused.value.status, refused.value.code) == (400, code)
+
+
+def test_a_number_out_of_range_is_not_called_a_wrong_type() -> None:
+    with pytest.raises(Refusal, match="out of range"):
+        read_envelope(b'{"model":"a","temperature":1e999}')
 
 
 @given(st.binary(max_size=60))
@@ -127,6 +145,24 @@ def test_done_alone_does_not_make_a_stream_whole() -> None:
     reader.take(chunk(choices=[{"delta": {}, "finish_reason": "stop"}]))
     assert [reader.whole] == [True]
     assert reader.end() == b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "failed"),
+    [
+        (b'{"error":{"message":"boom"}}', True),
+        (b'{  "error" : "boom"}', True),
+        (b'{"id":"x","error":{"message":"boom"},"usage":{"prompt_tokens":1}}', True),
+        (b'{"object":"error","message":"boom"}', True),
+        (b'{"error":null,"choices":[{"delta":{"content":"error"}}]}', False),
+        (b'{"choices":[{"delta":{"content":"{\\"error\\":1}"}}]}', False),
+        (b'{"error":\xff}', False),
+    ],
+)
+def test_an_error_in_a_stream_is_known_wherever_it_stands(data: bytes, failed: bool) -> None:
+    reader = ChunkStream(hide_usage=True)
+    reader.take(b"data: " + data + b"\n\n")
+    assert reader.failed is failed
 
 
 def test_only_the_usage_event_that_we_asked_for_is_taken_out() -> None:

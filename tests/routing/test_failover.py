@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from nodes.fake_node import Behaviour
+from routing.gateway.attempt import without_address
+from routing.upstream.base import Target
 from tests.routing.conftest import Fleet, MakeFleet, eventually
 
 FAULTS: dict[str, dict[str, Any]] = {
@@ -117,6 +119,21 @@ async def test_no_error_names_the_address_of_a_node(fleet: Fleet) -> None:
     response = await fleet.post()
     assert str(node.port) not in response.text
     assert "127.0.0.1" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("host", "said", "told"),
+    [
+        ("10.0.0.7", "http://10.0.0.7:8000/v1 at 10.0.0.7.", "http://node/v1 at node."),
+        ("10.0.0.7", "110.0.0.7 and 10.0.0.70", "110.0.0.7 and 10.0.0.70"),
+        ("::1", "http://[::1]:8000/v1, ::1", "http://node/v1, node"),
+        ("gpu.example", "GPU.example:80 gpu.example.org", "node gpu.example.org"),
+        ("ollama", "http://ollama:11434 ollama:1: pull ollama, ollama3", "http://node node: pull ollama, ollama3"),
+    ],
+)
+def test_of_an_error_only_the_address_is_hidden(host: str, said: str, told: str) -> None:
+    target = Target(f"http://[{host}]:8000" if ":" in host else f"http://{host}:8000")
+    assert without_address(said.encode(), target).decode() == told
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""Answers of nodes that no well-behaved server gives, to the byte, through the whole gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from tests.routing.conftest import Fleet
+
+FIRST = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
+LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+PAUSE = b"<pause>"
+
+Add = Callable[[bytes], Awaitable[int]]
+
+
+@pytest.fixture
+async def add_saying(fleet: Fleet) -> AsyncIterator[Add]:
+    """`await add_saying(answer)`: a node that answers so to everything; returns its port."""
+    servers: list[asyncio.Server] = []
+
+    async def add(answer: bytes) -> int:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            port = writer.get_extra_info("sockname")[1]
+            for piece in answer.replace(b"PORT", str(port).encode()).split(PAUSE):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        servers.append(server)
+        port: int = server.sockets[0].getsockname()[1]
+        node: Any = SimpleNamespace(url=f"http://127.0.0.1:{port}", api_key="", models=["model-a"])
+        await sync_to_async(fleet._store)(node, None, {"name": f"odd-{len(servers)}"})
+        await fleet.engine.control.catch_up(timeout=5)
+        return port
+
+    yield add
+    for server in servers:
+        server.close()
+
+
+def stream(*events: bytes, media_type: bytes = b"text/event-stream", headers: bytes = b"") -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\n%s\r\n%s" % (media_type, headers, b"".join(events))
+
+
+async def test_an_answer_in_broken_utf_8_passes_and_has_its_row(fleet: Fleet, add_saying: Add) -> None:
+    body = b'{"choices":[{"message":{"content":"\xff\xfe"},"finish_reason":"stop"}]}'
+    await add_saying(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + body)
+    response = await fleet.post()
+    assert (response.status_code, response.content) == (200, body)
+    entries = await fleet.settled(1)
+    assert (entries[0].status, entries[0].outcome, entries[0].token_source) == (200, "success", "estimated")
+
+
+async def test_an_error_in_the_middle_of_a_stream_names_no_address(fleet: Fleet, add_saying: Add) -> None:
+    error = b'data: {"id":"x","error":{"message":"see http://127.0.0.1:PORT/trace"}}\n\n'
+    port = await add_saying(stream(FIRST, PAUSE, error, LAST, DONE))
+    text = (await fleet.post(stream=True)).text
+    assert "see http://node/trace" in text
+    assert str(port) not in text
+    entries = await fleet.settled(1)
+    assert (entries[0].outcome, entries[0].error_code) == ("broken", "node_error")
+
+
+async def test_the_media_type_of_a_stream_may_be_in_capitals(fleet: Fleet, add_saying: Add) -> None:
+    await add_saying(stream(FIRST, LAST, DONE, media_type=b"Text/Event-Stream; charset=UTF-8"))
+    response = await fleet.post(stream=True)
+    assert (response.status_code, response.content) == (200, FIRST + LAST + DONE)
+
+
+async def test_what_a_node_says_of_its_own_connection_stays_there(fleet: Fleet, add_saying: Add) -> None:
+    headers = (
+        b"Connection: close, X-Hop\r\nX-Hop: 1\r\nX-Kept: 1\r\nX-Accel-Buffering: yes\r\nCache-Control: public\r\n"
+    )
+    await add_saying(stream(FIRST, LAST, DONE, headers=headers))
+    response = await fleet.post(stream=True)
+    assert "x-hop" not in response.headers
+    assert response.headers["x-kept"] == "1"
+    assert response.headers.get_list("x-accel-buffering") == ["no"]
+    assert response.headers.get_list("cache-control") == ["no-cache"]
+
+
+async def test_events_that_end_with_cr_alone_get_nothing_added(fleet: Fleet, add_saying: Add) -> None:
+    events = [event.replace(b"\n", b"\r") for event in (FIRST, LAST, DONE)]
+    await add_saying(stream(*events))
+    assert (await fleet.post(stream=True)).content == b"".join(events)
+
+
+async def test_a_body_that_is_not_utf_8_reaches_no_node(fleet: Fleet) -> None:
+    node = await fleet.add("model-a")
+    body = json.dumps({"model": "model-a", "messages": "\u00e9"}, ensure_ascii=False).encode("latin-1")
+    response = await fleet.client.post(
+        "/v1/chat/completions", content=body, headers={"Authorization": f"Bearer {fleet.key}"}
+    )
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_json")
+    assert not node.inferences

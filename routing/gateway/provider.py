@@ -42,6 +42,7 @@ async def ask(exchange: Exchange, provider: NodeEntry, target: Target, upstream:
     assert exchange.call is not None
     exchange.provider = provider.name
     plan = plan_for(exchange.api, exchange.call, provider)
+    exchange.without_address = lambda said: _without(said, (provider.api_key, target.netloc))
     exchange.notes = (*plan.notes, (b"x-llmlb-provider", provider.name.encode()))
     if plan.ready is not None:
         await relay.answer_ready(exchange, plan.ready)
@@ -107,3 +108,9 @@ def _headers(exchange: Exchange, plan: Plan) -> Headers:
     headers = {name: given[name] for name in names if name in given}
     headers.update(plan.headers)
     return list(headers.items())
+
+
+def _without(said: bytes, secrets: tuple[str, ...]) -> bytes:
+    for secret in secrets:
+        said = said.replace(secret.encode(), b"...")
+    return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -264,13 +265,15 @@ def response_of(body: bytes, **request: Any) -> dict[str, Any]:
 
 
 def test_text_and_usage_and_what_was_asked() -> None:
-    response = response_of(completion({"content": "Hi."}), temperature=0.3, tools=[WEATHER], metadata={"a": "b"})
+    bare = {"type": "function", "name": "bare"}
+    response = response_of(completion({"content": "Hi."}), temperature=0.3, tools=[WEATHER, bare], metadata={"a": "b"})
     (item,) = response["output"]
     assert (item["type"], item["status"], item["role"]) == ("message", "completed", "assistant")
     assert item["content"] == [{"type": "output_text", "text": "Hi.", "annotations": [], "logprobs": []}]
     assert response["id"].startswith("resp_")
     assert (response["object"], response["status"], response["model"]) == ("response", "completed", "asked")
-    assert (response["temperature"], response["tools"], response["metadata"]) == (0.3, [WEATHER], {"a": "b"})
+    assert (response["temperature"], response["metadata"]) == (0.3, {"a": "b"})
+    assert response["tools"] == [WEATHER, {**bare, "description": None, "parameters": None, "strict": None}]
     assert (response["usage"]["input_tokens"], response["usage"]["output_tokens"]) == (3, 4)
     assert response["store"] is False
     tokens = read_completion(completion({"content": "Hi."}), {}, "asked").tokens
@@ -482,6 +485,15 @@ def test_no_chunk_makes_the_translation_fail(value: Any) -> None:
         TranslatedStream({}, "asked").take(b"data: " + json.dumps(document).encode() + b"\n\n")
     for delta in ({"tool_calls": value}, {"tool_calls": [value]}, {"content": value}, {"tool_calls": [{"id": value}]}):
         TranslatedStream({}, "asked").take(chunk(delta))
+
+
+@given(values)
+def test_no_completion_makes_the_translation_fail_otherwise(value: Any) -> None:
+    for message in ({"content": value}, {"tool_calls": value}, {"tool_calls": [value]}, {"refusal": value}):
+        response_of(completion(message))
+    for choice in (value, {"message": value}, {"message": {}, "logprobs": value, "finish_reason": value}):
+        with contextlib.suppress(MalformedFault):
+            response_of(json.dumps({"choices": [choice], "usage": value}).encode())
 
 
 # --- through the gateway ---------------------------------------------------------------------------------------------

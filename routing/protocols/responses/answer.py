@@ -45,6 +45,11 @@ def arguments_of(function: Mapping[str, Any]) -> str:
     return "" if arguments is None else msgspec.json.encode(arguments).decode()
 
 
+def objects_in(value: Any) -> list[Document]:
+    """The objects of a list; none where it is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def logprobs_in(logprobs: Any) -> Sequence[Any]:
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     return content if isinstance(content, list) else ()
@@ -65,7 +70,7 @@ def _understand(body: bytes) -> tuple[Document, Document]:
 def _output(message: Document, logprobs: Any, status: str) -> list[Document]:
     """The items of a response: what was thought, what was said, what is to be called."""
     thought = reasoning_in(message)
-    calls = [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
+    calls = objects_in(message.get("tool_calls"))
     said = _said(message, logprobs)
     items: list[Document] = []
     if thought:

@@ -36,6 +36,9 @@ _ECHOED: Final[Mapping[str, Any]] = {
     "truncation": "disabled",
     "user": None,
 }
+# Members that these have in an answer, whether or not the request had them.
+_FUNCTION: Final = {"type": "function", "description": None, "parameters": None, "strict": None}
+_FORMAT: Final = {"type": "json_schema", "description": None, "strict": False}
 _INCOMPLETE_REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -57,7 +60,8 @@ class Head:
         """Of a response to this request. `model` is the name that the client used."""
         echo = {name: _or_default(request.get(name), default) for name, default in _ECHOED.items()}
         text, reasoning = _mapping(request.get("text")), _mapping(request.get("reasoning"))
-        echo["text"] = {**text, "format": text.get("format") or {"type": "text"}}
+        echo["tools"] = [_complete(tool, _FUNCTION) for tool in echo["tools"]]
+        echo["text"] = {**text, "format": _complete(text.get("format") or {"type": "text"}, _FORMAT)}
         echo["reasoning"] = {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")}
         return cls(new_id("resp"), int(time.time()), {**echo, "model": model})
 
@@ -89,9 +93,9 @@ class Head:
         }
 
 
-def status_of(finish_reason: str | None) -> tuple[str, str | None]:
+def status_of(finish_reason: Any) -> tuple[str, str | None]:
     """The status of a response, and why it is incomplete, from the chat's `finish_reason`."""
-    reason = _INCOMPLETE_REASONS.get(finish_reason or "")
+    reason = _INCOMPLETE_REASONS.get(finish_reason) if isinstance(finish_reason, str) else None
     return (INCOMPLETE, reason) if reason is not None else (COMPLETED, None)
 
 
@@ -154,6 +158,11 @@ def event(type: str, number: int, **fields: Any) -> bytes:
 def failure(message: str) -> Document:
     """The `error` of a response that failed for no fault of the client's."""
     return {"code": "server_error", "message": message}
+
+
+def _complete(given: Any, whole: Document) -> Any:
+    """What was given, with the members that are missing in its kind."""
+    return {**whole, **given} if isinstance(given, dict) and given.get("type") == whole["type"] else given
 
 
 def _or_default(value: Any, default: Any) -> Any:

@@ -12,7 +12,7 @@ from routing.core.errors import Refusal
 from routing.core.sse import DONE, data_of
 from routing.core.usage import Tokens, UsageFields
 from routing.protocols.responses import shape
-from routing.protocols.responses.answer import arguments_of, logprobs_in, reasoning_in
+from routing.protocols.responses.answer import arguments_of, logprobs_in, objects_in, reasoning_in
 from routing.protocols.responses.shape import Document, Head
 
 # The terminal event of the Open Responses specification; OpenAI's SDKs know it from chat.
@@ -93,8 +93,8 @@ class TranslatedStream:
             return b""
         out = self._begin()
         self._take_usage(chunk.get("usage"))
-        for choice in chunk.get("choices") or ():
-            if isinstance(choice, dict) and not choice.get("index"):
+        for choice in objects_in(chunk.get("choices")):
+            if not choice.get("index"):
                 out += self._take_choice(choice)
         return b"".join(out)
 
@@ -148,10 +148,9 @@ class TranslatedStream:
             if isinstance(text, str) and text:
                 self.deltas += 1
                 out += self._add_text(kind, text, logprobs_in(logprobs) if kind == "message" else ())
-        for call in delta.get("tool_calls") or ():
-            if isinstance(call, dict):
-                self.deltas += 1
-                out += self._add_call(call)
+        for call in objects_in(delta.get("tool_calls")):
+            self.deltas += 1
+            out += self._add_call(call)
         return out
 
     def _add_text(self, kind: str, text: str, logprobs: Any) -> list[bytes]:

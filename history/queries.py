@@ -73,12 +73,19 @@ def page_size(text: str | int | None) -> int:
     return size if size in PAGE_SIZES else DEFAULT_PAGE_SIZE
 
 
-def find_page(filters: Filters, *, number: int = 1, per_page: int = DEFAULT_PAGE_SIZE) -> Page:
-    """Page `number` (from 1; beyond the last means the last) of what fits `filters`."""
+def find_page(
+    filters: Filters, *, number: int = 1, per_page: int = DEFAULT_PAGE_SIZE, offset: int | None = None
+) -> Page:
+    """Page `number` (from 1; beyond the last means the last) of what fits `filters`.
+
+    With an `offset` it is the `per_page` requests after so many instead, and none beyond the last.
+    """
     found = _AllRecords() if filters.is_empty else _Matches(filters.records())
     pages = -(-found.total // per_page)
     number = max(1, min(number, pages))
-    records = found.slice((number - 1) * per_page, per_page)
+    if offset is not None:
+        number = offset // per_page + 1
+    records = found.slice((number - 1) * per_page if offset is None else offset, per_page)
     return Page(records, found.total, found.is_exact, number, per_page)
 
 

@@ -47,12 +47,20 @@ class ListQuery(FilterQuery):
     page = serializers.CharField(required=False, help_text="From 1; beyond the last page means the last.")
     per_page = serializers.CharField(required=False, help_text="10, 25, 50 or 100; anything else means 50.")
 
+    limit = serializers.IntegerField(
+        required=False, min_value=1, max_value=queries.PAGE_SIZES[-1], help_text="So many rows, instead of per_page."
+    )
+    offset = serializers.IntegerField(
+        required=False, min_value=0, max_value=10**9, help_text="After so many rows, instead of page."
+    )
+
     def number(self) -> int:
         text = self.validated_data.get("page", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1
 
     def size(self) -> int:
-        return queries.page_size(self.validated_data.get("per_page"))
+        limit: int | None = self.validated_data.get("limit")
+        return limit or queries.page_size(self.validated_data.get("per_page"))
 
 
 class ExportQuery(FilterQuery):

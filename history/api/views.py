@@ -43,7 +43,12 @@ class Records(APIView):
     def get(self, request: Request) -> Response:
         """Requests, newest first, without their bodies."""
         wanted = _valid(serializers.ListQuery, request)
-        page = queries.find_page(wanted.filters(), number=wanted.number(), per_page=wanted.size())
+        page = queries.find_page(
+            wanted.filters(),
+            number=wanted.number(),
+            per_page=wanted.size(),
+            offset=wanted.validated_data.get("offset"),
+        )
         return Response(
             {
                 "records": serializers.Record(page.records, many=True).data,

@@ -33,6 +33,22 @@ def test_the_list_has_pages_newest_first(signed_in: SignIn, ken: User) -> None:
     assert [record["request_id"] for record in answer["records"]] == ["1", "0"]
 
 
+def test_limit_and_offset_instead_of_pages(signed_in: SignIn, ken: User) -> None:
+    store(*(make_entry(request_id=str(number)) for number in range(12)))
+    client = signed_in(ken)
+
+    def listed(query: str) -> tuple[list[str], int, int]:
+        answer = client.get(f"{URL}?{query}").json()
+        return [record["request_id"] for record in answer["records"]], answer["page"], answer["per_page"]
+
+    assert listed("limit=3&offset=2") == (["9", "8", "7"], 1, 3)
+    assert listed("limit=5&model=&offset=10") == (["1", "0"], 3, 5)
+    assert listed("limit=2") == (["11", "10"], 1, 2)
+    assert listed("offset=12")[0] == listed("offset=999999999")[0] == []
+    for query in ("limit=0", "limit=101", "offset=-1", "offset=x", "limit=99999999999999999999"):
+        assert client.get(f"{URL}?{query}").status_code == 400
+
+
 @pytest.mark.parametrize("query", ["per_page=7", "per_page=x", "page=x", "page=-1", ""])
 def test_a_page_or_size_that_is_none_means_the_first_of_fifty(signed_in: SignIn, ken: User, query: str) -> None:
     answer = signed_in(ken).get(f"{URL}?{query}").json()

@@ -27,7 +27,7 @@ async def told(fake: FakeNode, behaviour: Behaviour | None = None) -> frozenset[
 
 @pytest.mark.parametrize("kind", ["llama_cpp", "vllm", "ollama", "lm_studio", "openai_compatible", "web_page"])
 async def test_what_is_served_is_told_from_what_is_not(kind: str) -> None:
-    assert await told(FakeNode(kind=kind, apis=[MESSAGES])) == {MESSAGES}
+    assert await told(FakeNode(kind=kind, apis=[MESSAGES])) == frozenset({MESSAGES})
     assert await told(FakeNode(kind=kind)) == frozenset()
 
 

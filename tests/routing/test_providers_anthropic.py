@@ -342,8 +342,13 @@ async def test_a_picture_and_speech_go_to_openai(cloud: Cloud) -> None:
     spoken = await cloud.fleet.post("/v1/audio/speech", model="openai:tts-1", input="hello", voice="nova")
     assert (spoken.status_code, spoken.content) == (200, b"RIFF....")
     fake.script = Script(body={"text": "hello"})
-    form = {"model": (None, "openai:whisper-1"), "file": ("a.wav", b"RIFF\x24\x00\x00\x00WAVEfmt ", "audio/wav")}
-    heard = await cloud.fleet.client.post("/v1/audio/transcriptions", files=form, headers=bearer(cloud.fleet.key))
+    sound = {"file": ("a.wav", b"RIFF\x24\x00\x00\x00WAVEfmt ", "audio/wav")}
+    heard = await cloud.fleet.client.post(
+        "/v1/audio/transcriptions",
+        data={"model": "openai:whisper-1"},
+        files=sound,
+        headers=bearer(cloud.fleet.key),
+    )
     assert (heard.status_code, heard.json()) == (200, {"text": "hello"}), heard.text
     assert b"whisper-1" in fake.inferences[-1].body
     assert b"openai:" not in fake.inferences[-1].body

@@ -244,6 +244,7 @@ async def test_a_slow_reader_holds_the_node_back(client: PooledClient, listen: L
 
 
 async def test_a_thousand_at_once(client: PooledClient, node: FakeNode) -> None:
+    client._connect_timeout = 20
     node.behaviour = Behaviour(latency=0.2)
     bodies = await asyncio.gather(*[_whole(client, node.url) for _ in range(1000)])
     assert len(bodies) == 1000

@@ -180,6 +180,7 @@ _SCHEMAS: Final[Schema] = {
             "created": {"type": "integer"},
             "owned_by": {"type": "string"},
             "capabilities": {"type": "array", "items": {"type": "string"}},
+            "capability_flags": {"type": "object", "additionalProperties": {"type": "boolean"}},
             "supported_apis": {"type": "array", "items": {"type": "string"}},
             "context_length": {"type": "integer"},
             "max_model_len": {"type": "integer"},

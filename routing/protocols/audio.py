@@ -20,7 +20,7 @@ from routing.core.usage import Tokens
 from routing.protocols.base import OPENAI, Answer, Api, Call, Envelope, Plan, Range, envelope_reader
 from routing.protocols.checks import check_choice, check_text
 from routing.protocols.forms import form_of, read_form, upload
-from routing.protocols.passing import read_usage, renamed, restoring, usage_in
+from routing.protocols.passing import read_usage, renamed, restoring, tells_error, usage_in
 
 MAX_INPUT_CHARACTERS: Final = 4096
 SPEECH_FORMATS: Final = ("mp3", "opus", "aac", "flac", "wav", "pcm")
@@ -81,7 +81,7 @@ class TranscriptStream:
         if _TRANSCRIBED.search(data) or _FINISHED.search(data):
             self._marked = True
             self.tokens = usage_in(data) or self.tokens
-        self.failed = self.failed or data.startswith(b'{"error"')
+        self.failed = self.failed or tells_error(data)
         self.deltas += 1
         return event
 
@@ -105,7 +105,7 @@ class SpeechStream:
         if _SPOKEN.search(data):
             self.whole = True
             self.tokens = usage_in(data)
-        self.failed = self.failed or data.startswith(b'{"error"')
+        self.failed = self.failed or tells_error(data)
         return event
 
     def end(self) -> bytes:

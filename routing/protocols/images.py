@@ -22,7 +22,7 @@ from routing.core.usage import Tokens
 from routing.protocols.base import OPENAI, Answer, Api, Call, Envelope, Plan, Range, envelope_reader
 from routing.protocols.checks import check_choice, check_text
 from routing.protocols.forms import form_of, read_form, upload
-from routing.protocols.passing import read_usage, renamed, restoring, usage_in
+from routing.protocols.passing import read_usage, renamed, restoring, tells_error, usage_in
 
 MIB: Final = 1024 * 1024
 MAX_PROMPT_CHARACTERS: Final = 32_000
@@ -68,7 +68,7 @@ class ImageStream:
         if _COMPLETED.search(data, 0, 4096) or _COMPLETED.search(data, max(0, len(data) - 4096)):
             self.whole = True
             self.tokens = usage_in(data)
-        self.failed = self.failed or data.startswith(b'{"error"')
+        self.failed = self.failed or tells_error(data)
         return event
 
     def end(self) -> bytes:

@@ -45,6 +45,8 @@ def inspector(marks: Sequence[bytes], member: str, most: int) -> Callable[[Call]
             return check_pictures(msgspec.json.decode(call.body).get(member), member, most)
         except RecursionError:
             raise body_invalid("The request body is nested too deeply.") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # in a text that the envelope passes over
+            raise body_invalid(f"The request body is not valid JSON: {error}.") from None
 
     return inspect
 

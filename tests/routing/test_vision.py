@@ -101,6 +101,14 @@ async def test_what_is_no_picture_is_refused(fleet: Fleet, why: str) -> None:
     assert not node.inferences
 
 
+@pytest.mark.parametrize("text", [b"\\ud800", b"\xff", b'"}]}' + b"[" * 5000])
+async def test_a_body_that_cannot_be_read(fleet: Fleet, text: bytes) -> None:
+    await fleet.add("model-a")
+    body = b'{"model":"model-a","messages":[{"content":[{"type":"image_url"},"%b"]}]}' % text
+    response = await fleet.client.post("/v1/chat/completions", content=body, headers=bearer(fleet.key))
+    assert code_of(response) == (400, "invalid_json", None)
+
+
 def test_a_picture_of_just_the_size_passes() -> None:
     exact = PNG + bytes(MAX_IMAGE_BYTES - len(PNG))
     assert check_pictures(conversation(part(data_url(exact))), "messages", 10)

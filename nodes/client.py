@@ -22,6 +22,7 @@ from nodes.addresses import AddressRefused, refuse_address, resolve_name
 CONNECT_SECONDS: Final = 2.0
 MAX_BYTES: Final = 4 * 1024 * 1024
 
+File = tuple[str, str, bytes]  # name of the field, filename, content
 FailureKind = Literal["connect", "timeout", "broken", "refused_address", "too_large"]
 _TEXTS: Final[dict[FailureKind, str]] = {
     "connect": "cannot be connected to",
@@ -79,8 +80,12 @@ class Reply:
             return None
 
 
-async def call(target: Target, path: str, *, timeout: float, body: Mapping[str, Any] | None = None) -> Reply:
-    """GET `path` of a node, or POST `body` to it as JSON. Redirects are not followed, proxies not asked.
+async def call(
+    target: Target, path: str, *, timeout: float, body: Mapping[str, Any] | None = None, file: File | None = None
+) -> Reply:
+    """GET `path` of a node, or POST `body` to it as JSON, or with a file as a form.
+
+    Redirects are not followed, proxies not asked.
 
     `timeout` is for all of it, in seconds; connecting takes at most `CONNECT_SECONDS` of it.
 
@@ -91,7 +96,7 @@ async def call(target: Target, path: str, *, timeout: float, body: Mapping[str, 
     started = time.perf_counter()
     try:
         async with asyncio.timeout(timeout):
-            response, data = await _exchange(target, path, timeout, body)
+            response, data = await _exchange(target, path, timeout, body, file)
     except (TimeoutError, httpx.TimeoutException) as error:
         kind: FailureKind = "connect" if isinstance(error, httpx.ConnectTimeout) else "timeout"
         raise CallFailed(kind) from error
@@ -105,16 +110,20 @@ async def call(target: Target, path: str, *, timeout: float, body: Mapping[str, 
 
 
 async def _exchange(
-    target: Target, path: str, timeout: float, body: Mapping[str, Any] | None
+    target: Target, path: str, timeout: float, body: Mapping[str, Any] | None, file: File | None
 ) -> tuple[httpx.Response, bytes]:
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "llmlb"}
+    headers = {"Accept": "application/json, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "llmlb"}
     if target.api_key:
         headers["Authorization"] = f"Bearer {target.api_key}"
     headers.update(target.headers)
     limits = httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout))
     async with httpx.AsyncClient(transport=GuardedTransport(), timeout=limits, trust_env=False) as client:
         method = "GET" if body is None else "POST"
-        async with client.stream(method, target.base_url + path, headers=headers, json=body) as response:
+        sent: dict[str, Any] = {"json": body}
+        if file is not None:
+            name, filename, content = file
+            sent = {"data": body, "files": {name: (filename, content)}}
+        async with client.stream(method, target.base_url + path, headers=headers, **sent) as response:
             return response, await _read(response)
 
 

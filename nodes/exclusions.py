@@ -20,8 +20,22 @@ from nodes.soon import enqueue
 
 log = logging.getLogger("llmlb.nodes")
 
-# Kinds of request that one token can try again. The others come back with the node or by an operator.
-PROBEABLE: Final = frozenset({"chat", "completion", "embedding"})
+# Kinds of request that a small one can try again, or a chat of one token. Images are too much to make for a question:
+# they come back with the node or by an operator.
+PROBEABLE: Final = frozenset(
+    {
+        "chat",
+        "completion",
+        "embedding",
+        "responses",
+        "messages",
+        "count_tokens",
+        "rerank",
+        "speech",
+        "transcription",
+        "translation",
+    }
+)
 REASON_LENGTH: Final = 200
 
 

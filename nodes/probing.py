@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import wave
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,13 +25,28 @@ log = logging.getLogger("llmlb.nodes")
 LEASE_SLACK_SECONDS: Final = 10
 
 
+def silence(*, seconds: float) -> bytes:
+    """So much of a WAV file in which nothing is heard: 16 bits, 16 kHz, mono."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(16_000)
+        sound.writeframes(bytes(round(seconds * 16_000) * 2))
+    return file.getvalue()
+
+
 @dataclass(frozen=True, slots=True)
 class Smallest:
-    """The smallest request of one kind, and the member of its answer that holds the results."""
+    """The smallest request of one kind, and the member of its answer that holds the results.
+
+    `results` None: the answer is sound. `sound`: the request is a form with this in it.
+    """
 
     path: str
     body: Mapping[str, Any]
-    results: str
+    results: str | None
+    sound: bytes = b""
 
 
 CHAT: Final = Smallest(
@@ -41,6 +58,9 @@ SMALLEST: Final[Mapping[str, Smallest]] = {
     "embedding": Smallest("/v1/embeddings", {"input": "hi"}, "data"),
     "rerank": Smallest("/v1/rerank", {"query": "hi", "documents": ["hi"]}, "results"),
     "responses": RESPONSES,
+    "speech": Smallest("/v1/audio/speech", {"input": "hi", "voice": "alloy"}, None),
+    "transcription": Smallest("/v1/audio/transcriptions", {}, "text", silence(seconds=0.5)),
+    "translation": Smallest("/v1/audio/translations", {}, "text", silence(seconds=0.5)),
 }
 
 
@@ -103,26 +123,25 @@ def _kind_of(row: NodeModel) -> str:
 
 
 async def _probe(probe: Probe) -> None:
-    path, body = request_for(probe.kind, probe.model_id)
+    smallest = SMALLEST.get(probe.kind, CHAT)
+    body = {"model": probe.model_id, **smallest.body}
+    file = ("file", "silence.wav", smallest.sound) if smallest.sound else None
     try:
-        reply = await call(probe.target, path, timeout=probe.timeout, body=body)
+        reply = await call(probe.target, smallest.path, timeout=probe.timeout, body=body, file=file)
         failure = "" if is_promised(probe.kind, reply) else f"answered {reply.status} without a result"
     except CallFailed as error:
         failure = str(error)
     await background().write(record_probe, probe, failure)
 
 
-def request_for(kind: str, model_id: str) -> tuple[str, dict[str, Any]]:
-    """Path and body of the smallest request of that kind."""
-    smallest = SMALLEST.get(kind, CHAT)
-    return smallest.path, {"model": model_id, **smallest.body}
-
-
 def is_promised(kind: str, reply: Reply) -> bool:
     """Whether the answer is what the API promises."""
-    document = reply.document
-    results = document.get(SMALLEST.get(kind, CHAT).results) if isinstance(document, dict) else None
-    return isinstance(results, list) and bool(results)
+    results = SMALLEST.get(kind, CHAT).results
+    if results is None:
+        page = reply.headers.get("content-type", "").startswith(("text/html", "application/json"))
+        return reply.status == 200 and bool(reply.body) and not page
+    found = reply.document.get(results) if isinstance(reply.document, dict) else None
+    return isinstance(found, str) or (isinstance(found, list) and bool(found))
 
 
 def record_probe(probe: Probe, failure: str) -> None:

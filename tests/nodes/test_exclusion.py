@@ -133,7 +133,15 @@ def test_exclusions_of_a_poison_request_are_taken_back() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "path"),
-    [("chat", "/v1/chat/completions"), ("completion", "/v1/completions"), ("embedding", "/v1/embeddings")],
+    [
+        ("chat", "/v1/chat/completions"),
+        ("completion", "/v1/completions"),
+        ("embedding", "/v1/embeddings"),
+        ("messages", "/v1/chat/completions"),
+        ("speech", "/v1/audio/speech"),
+        ("transcription", "/v1/audio/transcriptions"),
+        ("translation", "/v1/audio/translations"),
+    ],
 )
 def test_a_probe_is_due_at_once_and_of_the_kind_that_failed(kind: str, path: str, start_fake: StartFake) -> None:
     fake = start_fake(["a"], api_key="secret")
@@ -143,7 +151,8 @@ def test_a_probe_is_due_at_once_and_of_the_kind_that_failed(kind: str, path: str
     assert excluded_of(node) == set()
     (request,) = fake.inferences
     assert request.path == path
-    assert json.loads(request.body).get("max_tokens", 1) == 1
+    if request.headers["content-type"] == "application/json":
+        assert json.loads(request.body).get("max_tokens", 1) == 1
     assert AuditEvent.objects.latest("id").action == "model.reinclude"
     assert row_of("a").failure_count == 1
 
@@ -168,10 +177,11 @@ def test_only_online_nodes_are_probed(status: str, start_fake: StartFake) -> Non
     assert probe() == 0
 
 
+@pytest.mark.parametrize("kind", ["chat", "speech", "transcription"])
 @pytest.mark.parametrize("mode", ["not_json", "garbage", "cut_in_body", "busy_429", "unknown_model_404", "flap"])
-def test_a_probe_that_fails_leaves_it_out(mode: Mode, start_fake: StartFake) -> None:
+def test_a_probe_that_fails_leaves_it_out(mode: Mode, kind: str, start_fake: StartFake) -> None:
     node = make_node(start_fake(["a"], behaviour=Behaviour(mode=mode)))
-    exclude(node)
+    exclude(node, kind=kind)
     assert probe() == 1
     row = row_of("a")
     assert (row.is_excluded, row.probe_failures) == (True, 1)

@@ -60,6 +60,15 @@ def test_the_example_names_a_model_that_works(signed_in: SignIn, ken: User) -> N
     )
 
 
+def test_the_example_is_no_trap(signed_in: SignIn, ken: User) -> None:
+    make_node("gpu-1", "'; rm -rf ~ #", "$(reboot)", "all-minilm", "qwen3:8b")
+
+    text = page(signed_in(ken))
+    command = text[text.index("curl ") : text.index("Hello!")]
+    assert "&quot;qwen3:8b&quot;" in command or '"qwen3:8b"' in command
+    assert not any(trap in command for trap in ("rm -rf", "reboot", "minilm"))
+
+
 def test_only_who_may_read_history_sees_single_requests(signed_in: SignIn, ken: User, yui: User) -> None:
     make_node("left", "model-a")
     make_request(Outcome.BROKEN, error_code="stream_broke")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.test import Client
 
 from tests.support.product import ROOT
 
@@ -68,3 +69,10 @@ def test_what_is_compiled_is_what_is_written(texts: list[dict[str, str]]) -> Non
         != entry["msgstr"]
     ]
     assert stale == [], "run scripts/messages"
+
+
+@pytest.mark.django_db
+def test_the_switch_names_each_language_in_itself() -> None:
+    page = Client(headers={"accept-language": "ja"}).get("/login").content.decode()
+
+    assert re.findall(r"<option [^>]*>([^<]*)</option>", page) == ["English", "日本語"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
@@ -16,7 +17,12 @@ from history.models import RequestRecord
 from llmlb_site.dashboard import fleet, traffic
 from llmlb_site.dashboard.views.live import render_live
 from llmlb_site.lib import health
+from models_catalog.queries import known_of
+from nodes.capabilities import TEXT
 from nodes.models import NodeModel
+
+# An id is whatever a node says, and stands in a command that people copy: it must not end the quotes it is in.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._:/@+-]+")
 
 
 @page(Role.VIEWER)
@@ -45,10 +51,18 @@ def dashboard(request: HttpRequest) -> HttpResponseRedirect:
 
 def _first_steps(request: HttpRequest) -> dict[str, Any]:
     """What is still to do before the first answer, and a command that tries it."""
-    model = NodeModel.objects.filter(excluded_at=None).values_list("model_id", flat=True).first()
     return {
         "has_keys": ApiKey.objects.filter(revoked_at=None).exists(),
         "has_requests": RequestRecord.objects.exists(),
         "api_url": request.build_absolute_uri("/v1/chat/completions"),
-        "example_model": model or "MODEL",
+        "example_model": _example_model(),
     }
+
+
+def _example_model() -> str:
+    rows = NodeModel.objects.filter(excluded_at=None)[:100]
+    return next((row.model_id for row in rows if _PLAIN.fullmatch(row.model_id) and _can_talk(row)), "MODEL")
+
+
+def _can_talk(row: NodeModel) -> bool:
+    return TEXT not in known_of(row).cannot

@@ -23,7 +23,8 @@ _SHOWN: Final = frozenset(
     parallel_tool_calls include_usage finish_reason stop_reason status system_fingerprint code param
     prompt_tokens completion_tokens total_tokens input_tokens output_tokens cached_tokens reasoning_tokens
     audio_tokens accepted_prediction_tokens rejected_prediction_tokens cache_creation_input_tokens
-    cache_read_input_tokens size quality style voice speed format events top_n""".split()  # noqa: SIM905  # as a list it would be sixty lines
+    cache_read_input_tokens size quality style voice speed format events top_n bytes
+    content_type stream_format""".split()  # noqa: SIM905  # as a list it would be sixty lines
 )
 _LONGEST_SHOWN: Final = 300  # a model's name; what is longer is no parameter
 # Whatever is below these is somebody's data, also where it is called `id` or `type`.

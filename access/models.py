@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -40,7 +41,11 @@ class User(AbstractUser):
     objects: ClassVar[AccountManager] = AccountManager()
 
     class Meta(AbstractUser.Meta):
-        constraints = [models.CheckConstraint(condition=models.Q(role__in=Role.values), name="user_role_known")]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="user_role_known"),
+            # `admin` and `Admin` would be two people whom nobody can tell apart.
+            models.UniqueConstraint(Lower("username"), name="user_name_once_in_any_case"),
+        ]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.is_staff = self.as_role.includes(Role.OPERATOR)

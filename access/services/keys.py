@@ -131,6 +131,8 @@ def _checked_name(name: str) -> str:
     name = name.strip()
     if not 1 <= len(name) <= LONGEST_NAME:
         raise Invalid(_("A key's name has 1 to 100 characters."), field="name")
+    if not name.isprintable():
+        raise Invalid(_("A name is printable text on one line."), field="name")
     return name
 
 

@@ -160,7 +160,7 @@ def _checked_role(text: str) -> Role:
 
 
 def _save(user: User, changed: list[str] | None = None) -> None:
-    if User.objects.filter(username=user.username).exclude(pk=user.pk).exists():
+    if User.objects.filter(username__iexact=user.username).exclude(pk=user.pk).exists():
         raise _name_taken()
     try:
         user.clean_fields(exclude=["password"])

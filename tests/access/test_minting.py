@@ -74,6 +74,7 @@ def test_both_headers_do(hana: User, mint_key: MintKey, header: str) -> None:
         ({"permissions": ["users.manage"]}, "name"),
         ({"name": " ", "permissions": ["users.manage"]}, "name"),
         ({"name": "x" * 101, "permissions": ["users.manage"]}, "name"),
+        ({"name": "k\nforged", "permissions": ["users.manage"]}, "name"),
         ({"name": "k", "permissions": ["users.manage"], "expires_at": "2001-01-01T00:00:00Z"}, "expires_at"),
         ({"name": "k", "permissions": ["users.manage"], "expires_at": "soon"}, "expires_at"),
         ({"name": "k", "permissions": ["users.manage"], "allowed_models": [""]}, "allowed_models"),

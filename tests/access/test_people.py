@@ -60,6 +60,7 @@ def test_upstreams_word_for_administrator_is_accepted(hanas: Client, sent: str, 
         ({"role": "viewer"}, 400, "username"),
         ({"username": "mio", "role": "root"}, 400, "role"),
         ({"username": "hana"}, 409, "username"),
+        ({"username": "Hana"}, 409, "username"),  # nobody could tell the two apart
     ],
 )
 def test_names_and_roles_have_rules(hanas: Client, values: dict[str, str], status: int, field: str) -> None:

@@ -221,6 +221,7 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api",
+    "COMPONENT_SPLIT_PATCH": False,  # our serializers of changes say themselves what may be left out
     "COMPONENT_SPLIT_REQUEST": True,  # what is asked for is not what is answered:
     "ENFORCE_NON_BLANK_FIELDS": True,  # a text that is sent may not be empty where none is allowed
     "POSTPROCESSING_HOOKS": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,6 +11,7 @@ from llmlb_site.lib.addresses import client_address
 from llmlb_site.lib.config import IPNetwork
 from routing.gateway.exchange import Scope
 
+_PORT: Final = re.compile(r":\d*$")
 _PASSED_ON: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 
 
@@ -22,11 +24,22 @@ def client_ip(scope: Scope, trusted: Sequence[IPNetwork]) -> str:
 
 
 def is_local(scope: Scope) -> bool:
-    """The peer is this machine itself, and does not pass on somebody else's request."""
-    if any(name in _PASSED_ON for name, _ in scope["headers"]):
+    """The peer is this machine itself, and passes on nobody else's request.
+
+    It also calls us by a name of this machine: a web page whose own name leads to loopback (DNS rebinding) does not.
+    """
+    headers = scope["headers"]
+    if any(name in _PASSED_ON for name, _ in headers):
         return False
+    host = next((value for name, value in headers if name == b"host"), b"").decode("latin-1")
+    return _is_loopback(_peer(scope)) and _is_loopback(_PORT.sub("", host).strip("[]"))
+
+
+def _is_loopback(name: str) -> bool:
+    if name.lower() == "localhost":
+        return True
     try:
-        return ipaddress.ip_address(_peer(scope)).is_loopback
+        return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
 

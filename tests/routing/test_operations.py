@@ -42,6 +42,8 @@ async def test_metrics_are_for_this_machine_or_a_key_that_may(fleet: Fleet) -> N
     from_afar = {"X-Forwarded-For": "203.0.113.9"}
     assert (await fleet.client.get("/metrics")).status_code == 200
     assert (await fleet.client.get("/metrics", headers=from_afar)).status_code == 401
+    for host, status in (("localhost:32768", 200), ("[::1]:80", 200), ("evil.example", 401), ("127.0.0.1.evil", 401)):
+        assert (await fleet.client.get("/metrics", headers={"Host": host})).status_code == status
     without = await fleet.mint("without", Permission.INFERENCE)
     assert (await fleet.client.get("/metrics", headers={**from_afar, **bearer(without)})).status_code == 403
     reader = await fleet.mint("reader", Permission.METRICS_READ)

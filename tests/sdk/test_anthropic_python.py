@@ -9,7 +9,9 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic import AsyncAnthropic
+from pydantic import BaseModel
 
+from access.permissions import Permission
 from nodes.fake.messages import PATHS
 from nodes.fake_node import Behaviour, FakeNode
 from tests.routing.conftest import Fleet
@@ -33,6 +35,13 @@ SAYS = {
     ],
 }
 INPUTS = [{"city": "Tokyo"}, {"city": "東京"}]
+
+
+class Weather(BaseModel):
+    """What structured output is read into."""
+
+    city: str
+    degrees: int
 
 
 @pytest.fixture
@@ -121,6 +130,21 @@ async def test_thinking(client: AsyncAnthropic, node: FakeNode) -> None:
         assert known.content[0].thinking == SAYS["reasoning_content"]
 
 
+async def test_structured_output(client: AsyncAnthropic, node: FakeNode) -> None:
+    node.behaviour = Behaviour(says={"content": '{"city": "東京", "degrees": 21}'})
+    message: Any = await client.messages.parse(**ASK, output_format=Weather)
+    assert message.parsed_output == Weather(city="東京", degrees=21)
+    sent = json.loads(node.inferences[0].body)
+    assert "json_schema" in json.dumps(sent.get("output_config") or sent.get("response_format"))
+
+
+async def test_models(client: AsyncAnthropic, node: FakeNode) -> None:
+    assert [model.id async for model in client.models.list()] == ["model-a"]
+    assert (await client.models.retrieve("model-a")).id == "model-a"
+    with pytest.raises(anthropic.NotFoundError):
+        await client.models.retrieve("nothing")
+
+
 async def test_counting(client: AsyncAnthropic, node: FakeNode) -> None:
     counted = await client.messages.count_tokens(model="model-a", messages=ASK["messages"], tools=[TOOL])
     assert counted.input_tokens > 0
@@ -135,6 +159,9 @@ async def test_typed_errors(client: AsyncAnthropic, node: FakeNode, fleet: Fleet
         await client.messages.create(**{**ASK, "max_tokens": 0})
     with pytest.raises(anthropic.AuthenticationError):
         await client.with_options(api_key="sk_nonsense").messages.create(**ASK)
+    reader = await fleet.mint("reader", Permission.MODELS_READ)
+    with pytest.raises(anthropic.PermissionDeniedError):
+        await client.with_options(api_key=reader).messages.create(**ASK)
     for status, expected in ((400, anthropic.BadRequestError), (429, anthropic.RateLimitError)):
         node.behaviour = Behaviour(status=status)
         with pytest.raises(expected, match=f"fake error {status}"):

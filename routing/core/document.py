@@ -8,8 +8,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-# Every token that matters for finding the members of the outermost object. Strings are taken whole.
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
+# A string; and a container that holds no other: most of what a long conversation is made of. Possessive, so that each
+# byte is looked at once or twice, by the regular expression's own loop and not by ours.
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FLAT: Final = rb'[{\[](?:[^"{}\[\]]++|%s)*+[}\]]' % _STRING
+_NAME: Final = re.compile(rb"\s*(%s)\s*:" % _STRING, re.DOTALL)
+# To what ends the value, or opens a container in it; the same inside a container, where a comma ends nothing.
+_OF_VALUE: Final = re.compile(rb'(?:[^"{}\[\],]++|%s|%s)*+' % (_STRING, _FLAT), re.DOTALL)
+_OF_CONTAINER: Final = re.compile(rb'(?:[^"{}\[\]]++|%s|%s)*+' % (_STRING, _FLAT), re.DOTALL)
 
 
 class Member(NamedTuple):
@@ -22,26 +28,11 @@ class Member(NamedTuple):
 
 def members(document: bytes) -> Iterator[Member]:
     """The members of the outermost object of a document that is known to be valid JSON, in order."""
-    depth = 0
-    name = b""
-    start = -1
-    for token in _TOKEN.finditer(document):
-        first = document[token.start()]
-        if first == 0x22:  # "
-            if depth == 1 and start < 0:
-                name = token.group()
-        elif first in b"{[":
-            depth += 1
-        elif first in b"}]":
-            depth -= 1
-            if depth == 0 and start >= 0:
-                yield _member(document, name, start, token.start())
-                return
-        elif depth == 1 and first == 0x3A:  # :
-            start = token.end()
-        elif depth == 1:
-            yield _member(document, name, start, token.start())
-            start = -1
+    position = document.find(b"{") + 1
+    while (name := _NAME.match(document, position)) is not None:
+        end = _end_of_value(document, name.end())
+        yield _member(document, name[1], name.end(), end)
+        position = end + 1
 
 
 def occurrences(document: bytes, name: str) -> list[Member]:
@@ -78,6 +69,23 @@ def remove_member(document: bytes, name: str) -> bytes:
 
 def as_json(value: object) -> bytes:
     return msgspec.json.encode(value)
+
+
+def _end_of_value(document: bytes, start: int) -> int:
+    """Where the comma or the brace stands that ends the value."""
+    depth = 0
+    position = start
+    while True:
+        skip = _OF_CONTAINER if depth else _OF_VALUE
+        position = skip.match(document, position).end()  # type: ignore[union-attr]  # it matches nothing, too
+        found = document[position : position + 1]
+        if found in (b"{", b"["):
+            depth += 1
+        elif depth == 0 or not found:
+            return position
+        else:
+            depth -= 1
+        position += 1
 
 
 def _member(document: bytes, name: bytes, start: int, end: int) -> Member:

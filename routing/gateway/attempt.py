@@ -34,6 +34,8 @@ _TO_NODE: Final = (
     b"content-type", b"accept", b"user-agent", b"traceparent", b"tracestate", b"openai-beta",
     b"anthropic-version", b"anthropic-beta",
 )  # fmt: skip
+# No honest one is longer; servers hang up on heads of 8 KB and more, and that would be taken for the node's fault.
+HEADER_BYTES: Final = 1024
 _NO_SUCH_MODEL: Final = re.compile(r"model.*(not found|not exist|unknown|no such)|(unknown|no such) model", re.I | re.S)
 _NO_SUCH_PATH: Final = re.compile(
     r"^\W*(404)?\W*((page|file|path|url|route|endpoint|resource)\s+)?not found\W*$"
@@ -347,7 +349,7 @@ def refusal_for(fault: NodeFault, attempts: int) -> Refusal:
 
 def node_headers(exchange: Exchange) -> Headers:
     given = exchange.headers
-    headers: Headers = [(name, given[name]) for name in _TO_NODE if name in given]
+    headers: Headers = [(name, given[name]) for name in _TO_NODE if 0 < len(given.get(name, b"")) <= HEADER_BYTES]
     headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
     return headers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from routing.core import document
@@ -13,6 +14,8 @@ from routing.protocols.base import Api, Call
 # read the refusal instead of a reset connection.
 COURTESY_BYTES: Final = 64 * 1024 * 1024
 _MODEL: Final = b'"model"'
+# The same name with some of its letters escaped, which is as good to a JSON reader.
+_ANY_MODEL: Final = re.compile(rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"')
 
 
 class ClientGone(Exception):
@@ -69,7 +72,7 @@ def understand(exchange: Exchange, api: Api) -> Call:
 
 def _refuse_second_model(body: bytes) -> None:
     """Of two `model` members we would check one, and the node might use the other."""
-    if body.count(_MODEL) == 1 and b"\\u00" not in body:
+    if body.count(_MODEL) == 1 and (b"\\u006" not in body or len(_ANY_MODEL.findall(body)) == 1):
         return
     if len(document.occurrences(body, "model")) > 1:
         raise parameter_invalid("model", "'model' is given more than once.", code="duplicate_parameter")

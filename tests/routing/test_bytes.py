@@ -7,7 +7,7 @@ import json
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from routing.core import document
@@ -52,6 +52,13 @@ def test_insert_and_remove(value: dict[str, object]) -> None:
 def test_a_second_model_is_seen_even_when_its_name_is_escaped() -> None:
     body = rb'{"model":"a","messages":[{"model":"no"}],"\u006dodel":"b"}'
     assert len(document.occurrences(body, "model")) == 2
+
+
+@given(st.dictionaries(text, values, max_size=5), st.integers(0, 200))
+@settings(deadline=None)
+def test_what_is_no_json_is_no_reason_to_fail(value: dict[str, object], length: int) -> None:
+    cut = json.dumps(value).encode()[:length]
+    assert document.replace_member(cut, "no such member", b"1") == cut
 
 
 EVENT_ENDS = ["\n\n", "\r\n\r\n", "\r\r"]

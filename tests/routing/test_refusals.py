@@ -74,7 +74,11 @@ async def test_model_missing(fleet: Fleet, model: Any) -> None:
 
 async def test_two_models_in_one_body(fleet: Fleet) -> None:
     node = await fleet.add("model-a", "model-b")
-    for body in (b'{"model":"model-a","model":"model-b"}', rb'{"model":"model-a","\u006dodel":"model-b"}'):
+    for body in (
+        b'{"model":"model-a","model":"model-b"}',
+        rb'{"model":"model-a","\u006dodel":"model-b"}',
+        rb'{"mode\u006C":"model-a","m\u006fd\u0065l":"model-b"}',
+    ):
         response = await fleet.client.post(CHAT, content=body, headers=bearer(fleet.key))
         assert code_of(response) == (400, "duplicate_parameter")
     assert not node.inferences

@@ -54,3 +54,12 @@ async def test_the_key_never_reaches_the_node(fleet: Fleet) -> None:
     assert headers["authorization"] == "Bearer the-node-key"
     assert fleet.key not in str(headers)
     assert "cookie" not in headers
+
+
+async def test_no_header_is_long_enough_to_make_a_node_hang_up(fleet: Fleet) -> None:
+    node = await fleet.add("model-a")
+    headers = {**bearer(fleet.key), "User-Agent": "a" * 30_000, "traceparent": "00-short-01"}
+    response = await fleet.client.post("/v1/chat/completions", json={"model": "model-a"}, headers=headers)
+    assert response.status_code == 200
+    assert node.inferences[0].headers["traceparent"] == "00-short-01"
+    assert "user-agent" not in node.inferences[0].headers

@@ -133,7 +133,7 @@ class _Reader:
         except ValueError:
             value = None
         if value is None or not low <= value <= high:
-            raise ImproperlyConfigured(f"{name}={raw}: must be a number from {low:g} to {high:g}.")
+            raise ImproperlyConfigured(f"{name}={raw}: must be a number from {low} to {high}.")
         return value
 
 

@@ -12,6 +12,7 @@ from tests.blackbox.conftest import MakeProduct
     [
         ({"LLMLB_HEALTH_CHECK_INTERVAL": "0"}, ("LLMLB_HEALTH_CHECK_INTERVAL=0", "from 1 to 300")),
         ({"LLMLB_QUEUE_MAX": "many"}, ("LLMLB_QUEUE_MAX=many", "from 1 to 10000")),
+        ({"LLMLB_MAX_BODY_BYTES": "20MiB"}, ("LLMLB_MAX_BODY_BYTES=20MiB", "from 1024 to 1073741824")),
         ({"LLMLB_LOAD_BALANCER_MODE": "fastest"}, ("LLMLB_LOAD_BALANCER_MODE=fastest", "least_busy")),
         ({"LLMLB_TRUSTED_PROXIES": "everyone"}, ("LLMLB_TRUSTED_PROXIES", "CIDR")),
         ({"LLMLB_BOOTSTRAP_API_KEY": "short"}, ("LLMLB_BOOTSTRAP_API_KEY", "32")),

@@ -226,7 +226,10 @@ class NodeModelAdmin(ReadOnly, admin.ModelAdmin[NodeModel]):
 
     @admin.display(description=_("the node says"))
     def reported(self, row: NodeModel) -> str:
-        return ", ".join(word if holds else f"({word}: ✕)" for word, holds in row.reported_capabilities.items()) or "–"
+        return (
+            ", ".join(word if holds else f"({word}: ✕)" for word, holds in sorted(row.reported_capabilities.items()))
+            or "–"
+        )
 
     def save_model(self, request: HttpRequest, obj: NodeModel, form: ModelForm[NodeModel], change: bool) -> None:
         chosen = form.cleaned_data["capabilities"]

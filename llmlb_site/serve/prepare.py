@@ -60,9 +60,10 @@ def check_redis(url: str) -> None:
 
 
 def prepare_people() -> FirstAdmin | None:
-    """The first administrator, made now if there was none yet, and the bootstrap key where one is set."""
-    first_admin = ensure_first_admin()
-    ensure_bootstrap_key()
+    """The first administrator, made now if there was none yet, and the bootstrap key; one process at a time."""
+    with _alone():
+        first_admin = ensure_first_admin()
+        ensure_bootstrap_key()
     return first_admin
 
 

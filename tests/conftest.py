@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis
 import pytest
 from django.conf import settings
 from django.test import Client
@@ -20,6 +21,9 @@ MintKey = Callable[..., tuple[ApiKey, str]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # How long an example takes says more about the machine than about the code.
+    hypothesis.settings.register_profile("llmlb", deadline=None)
+    hypothesis.settings.load_profile("llmlb")
     # Argon2 is slow on purpose; which hasher it is matters to one test, which says so itself.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 

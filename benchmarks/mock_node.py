@@ -24,7 +24,11 @@ ANSWER = json.dumps(
         "usage": {"prompt_tokens": 200, "completion_tokens": 150, "total_tokens": 350},
     }
 ).encode()
-PAD = "x" * 180
+CHUNK = (
+    b'data: {"choices": [{"index": 0, "delta": {"n": %d, "sent": %.6f, "content": "'
+    + b"x" * 180
+    + b'"}, "finish_reason": %s}]}\n\n'
+)
 
 
 class Node(asyncio.Protocol):
@@ -67,9 +71,8 @@ class Node(asyncio.Protocol):
         )
         began = time.monotonic()
         for number in range(self.chunks):
-            delta = {"n": number, "sent": time.monotonic(), "content": PAD}
-            last = number == self.chunks - 1
-            self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": "stop" if last else None}]})
+            reason = b'"stop"' if number == self.chunks - 1 else b"null"
+            self._chunk(CHUNK % (number, time.monotonic(), reason))
             await asyncio.sleep(max(0.0, began + (number + 1) * self.interval - time.monotonic()))
         self._event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": self.chunks}})
         self._chunk(b"data: [DONE]\n\n")

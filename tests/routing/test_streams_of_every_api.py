@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from nodes.fake_node import Behaviour
@@ -26,6 +28,39 @@ ENDS = {
     "/v1/messages": "message_stop",
 }
 CHUNKS = 12
+
+
+WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(range(256)) * 40
+
+
+async def speech(fleet: Fleet) -> httpx.Response:
+    body = {"model": "tts-1", "input": "Good morning.", "voice": "nova"}
+    return await fleet.client.post("/v1/audio/speech", json=body, headers=bearer(fleet.key))
+
+
+async def transcription(fleet: Fleet) -> httpx.Response:
+    fields = {"model": "whisper-1", "stream": "true"}
+    return await fleet.client.post(
+        "/v1/audio/transcriptions", data=fields, files={"file": ("talk.wav", WAV)}, headers=bearer(fleet.key)
+    )
+
+
+async def image(fleet: Fleet) -> httpx.Response:
+    body = {"model": "gpt-image-1", "prompt": "a cat", "stream": True, "partial_images": 2}
+    return await fleet.client.post("/v1/images/generations", json=body, headers=bearer(fleet.key))
+
+
+@pytest.mark.parametrize("ask", [speech, transcription, image])
+async def test_a_hundred_of_sound_and_pictures(fleet: Fleet, ask: Callable[[Fleet], Awaitable[httpx.Response]]) -> None:
+    behaviour = Behaviour(chunks=CHUNKS, chunk_interval=0.005)
+    await fleet.add("tts-1", "whisper-1", "gpt-image-1", limit=0, behaviour=behaviour)
+    alone = await ask(fleet)
+    assert alone.status_code == 200, alone.text
+    assert len(alone.content) > 100
+    together = await asyncio.gather(*[ask(fleet) for _ in range(100)])
+    assert {response.content for response in together} == {alone.content}
+    assert {entry.outcome for entry in await fleet.settled(101)} == {"success"}
+    assert not fleet.engine.state.live.in_flight
 
 
 @pytest.mark.parametrize("native", [False, True])

@@ -116,7 +116,7 @@ class UserAdmin(ServiceAdmin):
             return
         user, secret = services.create_user(actor=actor, **values)
         obj.pk = user.pk
-        request.secret_once = secret  # type: ignore[attr-defined]
+        request.secret_once = secret  # type: ignore[attr-defined]  # for the page that answers this request
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         services.delete_user(obj, actor=actor_of(request))
@@ -238,7 +238,7 @@ class ApiKeyAdmin(ServiceAdmin):
             return
         key, secret = services.mint_api_key(actor=actor, **values)
         obj.pk, obj.public_id = key.pk, key.public_id
-        request.secret_once = secret  # type: ignore[attr-defined]
+        request.secret_once = secret  # type: ignore[attr-defined]  # for the page that answers this request
 
     @admin.action(permissions=["change"], description=_("Revoke"))
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:

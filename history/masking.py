@@ -29,7 +29,7 @@ _SHOWN: Final = frozenset(
 _LONGEST_SHOWN: Final = 300  # a model's name; what is longer is no parameter
 # Whatever is below these is somebody's data, also where it is called `id` or `type`.
 _HIDDEN_BELOW: Final = frozenset(
-    """arguments metadata parameters input_schema schema json_schema properties logit_bias variables""".split()  # noqa: SIM905
+    """arguments metadata parameters input_schema schema json_schema properties logit_bias variables""".split()  # noqa: SIM905  # as above
 )
 # These hold messages or parts, which are looked into, or plain data, which is not.
 _HIDDEN_IF_OBJECT: Final = frozenset({"input", "output", "content"})

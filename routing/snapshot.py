@@ -80,7 +80,7 @@ def node_entry(node: Node) -> NodeEntry:
         limit=node.concurrency_limit,
         weight=node.weight,
         latency=node.latency_ms / 1000 if node.latency_ms is not None else None,
-        timeout=float(node.inference_timeout or settings.LLMLB.inference_timeout),
+        timeout=node.effective_inference_timeout,
         online=node.status == NodeStatus.ONLINE,
         draining=node.draining,
         enabled=node.enabled,

@@ -37,7 +37,7 @@ WEBSOCKET_LIMIT_BYTES: Final = 64 * 1024
 
 
 @implementer(IPushProducer)
-class BoundedRequest(WebRequest):  # type: ignore[misc]
+class BoundedRequest(WebRequest):  # type: ignore[misc]  # untyped base
     """One HTTP request whose body is bounded while it arrives, and whose writer waits for a slow reader."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -107,14 +107,14 @@ def _too_large(limit: int) -> bytes:
     return head.encode() + body
 
 
-class BoundedFactory(HTTPFactory):  # type: ignore[misc]
+class BoundedFactory(HTTPFactory):  # type: ignore[misc]  # untyped base
     def buildProtocol(self, addr: Any) -> Any:
         protocol = super().buildProtocol(addr)
         protocol.requestFactory = BoundedRequest
         return protocol
 
 
-class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]
+class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]  # untyped base
     """Daphne on sockets that are already bound, with the same way of leaving as `DrainingServer`."""
 
     def __init__(

@@ -9,7 +9,7 @@ from llmlb_site.celery import app
 from llmlb_site.serve.embedded import EmbeddedCelery
 
 
-class Command(DaphneRunserver):  # type: ignore[misc]
+class Command(DaphneRunserver):  # type: ignore[misc]  # untyped base
     help = "Daphne's development server, which starts again when code changes, with the embedded worker beside it."
 
     def inner_run(self, *args: Any, **options: Any) -> None:

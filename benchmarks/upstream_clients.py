@@ -43,8 +43,8 @@ async def measure(name: str, port: int, connections: int, seconds: float) -> Non
 
 
 async def open_own(url: str) -> tuple[Ask, Ask]:
-    from routing.upstream.base import Target
-    from routing.upstream.client import PooledClient
+    from llmlb_site.lib.upstream.base import Target
+    from llmlb_site.lib.upstream.client import PooledClient
 
     client, target = PooledClient(connect_timeout=5), Target(url)
     headers = [(b"content-type", b"application/json")]

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.core import checks
 
 from llmlb_site.lib.config import CLOUD_VARIABLES
+from llmlb_site.lib.node_addresses import BadBaseUrl
 from models_catalog.providers import normalise_provider_url
-from nodes.addresses import BadBaseUrl
 
 
 @checks.register

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypedDict
 
-from nodes.addresses import normalise_base_url
+from llmlb_site.lib.node_addresses import normalise_base_url
 
 ANTHROPIC_VERSION: Final = "2023-06-01"
 MAX_MODELS: Final = 5000
@@ -44,7 +44,7 @@ class Provider:
 def normalise_provider_url(name: str, text: str) -> str:
     """The one spelling of a provider's base URL; https where no scheme is given, without the version in its path.
 
-    Raises: BadBaseUrl, AddressRefused (nodes.addresses).
+    Raises: BadBaseUrl, AddressRefused (llmlb_site.lib.node_addresses).
     """
     url = text.strip()
     if not _SCHEME.match(url):

@@ -10,10 +10,10 @@ from typing import Literal
 from django.conf import settings
 
 from llmlb_site.lib.config import CloudAccess
+from llmlb_site.lib.node_addresses import BadBaseUrl
 from models_catalog.capabilities import Abilities, abilities_of
 from models_catalog.models import CatalogModel, CloudProvider, ModelAlias, ProviderName
 from models_catalog.providers import PROVIDERS, Listed, normalise_provider_url
-from nodes.addresses import BadBaseUrl
 from nodes.models import NodeModel
 
 

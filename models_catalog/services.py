@@ -12,12 +12,12 @@ from django.utils.translation import gettext as _
 from access.audit import Actor, record
 from access.refusals import Conflict, Invalid, Refusal
 from llmlb_site.lib.events import publish
+from llmlb_site.lib.node_addresses import AddressRefused, BadBaseUrl, check_resolved
 from models_catalog.capabilities import ALL
 from models_catalog.listing import Listing, list_now
 from models_catalog.models import CatalogModel, CloudProvider, ModelAlias, ProviderName
 from models_catalog.providers import normalise_provider_url
 from models_catalog.queries import provider_state
-from nodes.addresses import AddressRefused, BadBaseUrl, check_resolved
 from nodes.models import NodeModel
 
 MAX_ID: Final = 300

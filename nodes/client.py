@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import httpcore._backends.anyio  # noqa: F401
 import httpx
 
-from nodes.addresses import AddressRefused, refuse_address, resolve_name
+from llmlb_site.lib.node_addresses import AddressRefused, refuse_address, resolve_name
 
 CONNECT_SECONDS: Final = 2.0
 MAX_BYTES: Final = 4 * 1024 * 1024

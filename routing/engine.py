@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from history.recorder import Recorder
 from llmlb_site.lib.config import Config
+from llmlb_site.lib.upstream.base import Target, Upstream
+from llmlb_site.lib.upstream.client import PooledClient
 from models_catalog.providers import PROVIDERS
 from nodes import services
 from routing.control import Control
@@ -17,8 +19,6 @@ from routing.core.table import NodeEntry, Pair, Principal, RoutingTable
 from routing.metrics import Metrics
 from routing.state.memory import MemoryState
 from routing.state.stored import StoredResponses
-from routing.upstream.base import Target, Upstream
-from routing.upstream.client import PooledClient
 
 log = logging.getLogger("llmlb.routing")
 

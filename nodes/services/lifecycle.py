@@ -15,7 +15,7 @@ from access import audit
 from access.audit import Actor
 from access.refusals import Invalid
 from llmlb_site.lib.events import publish
-from nodes.addresses import BadBaseUrl, normalise_base_url
+from llmlb_site.lib.node_addresses import BadBaseUrl, normalise_base_url
 from nodes.capabilities import ALL
 from nodes.fields import check_fields
 from nodes.models import Node, NodeModel, TypeSource

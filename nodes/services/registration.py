@@ -15,7 +15,7 @@ from access import audit
 from access.audit import Actor
 from access.refusals import Conflict, Invalid, Refusal
 from llmlb_site.lib.events import publish
-from nodes.addresses import AddressRefused, BadBaseUrl, check_resolved, normalise_base_url
+from llmlb_site.lib.node_addresses import AddressRefused, BadBaseUrl, check_resolved, normalise_base_url
 from nodes.applying import apply_abilities, apply_facts, apply_type, replace_models
 from nodes.checking import Look, look_at
 from nodes.client import CallFailed, Target

@@ -44,32 +44,6 @@ class Refusal(Exception):
         self.extra = extra or {}
 
 
-class NodeFault(Exception):
-    """A node failed in a way that is its own fault. The message names no address."""
-
-    code = "node_fault"
-
-
-class ConnectFault(NodeFault):
-    code = "connect"
-
-
-class SendFault(NodeFault):
-    code = "send"
-
-
-class TimeoutFault(NodeFault):
-    code = "timeout"
-
-
-class MalformedFault(NodeFault):
-    code = "malformed"
-
-
-class BrokenFault(NodeFault):
-    code = "broken"
-
-
 # --- the refusals, in the order in which a request meets them (contract, section 6) ---------------------------------
 
 

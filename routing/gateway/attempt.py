@@ -11,12 +11,10 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from history.entries import AttemptEntry
+from llmlb_site.lib.upstream.base import Headers, Target, Upstream, UpstreamAnswer
+from llmlb_site.lib.upstream.faults import ConnectFault, MalformedFault, NodeFault, TimeoutFault
 from routing.core.errors import (
-    ConnectFault,
-    MalformedFault,
-    NodeFault,
     Refusal,
-    TimeoutFault,
     no_capable_node,
     node_connection_error,
     node_timeout,
@@ -27,7 +25,6 @@ from routing.gateway.choose import select_available_node_with_queue
 from routing.gateway.exchange import Exchange, HeaderList
 from routing.protocols.base import Plan
 from routing.state.base import Lease, State
-from routing.upstream.base import Headers, Target, Upstream, UpstreamAnswer
 
 # What a node may know of the client's request besides its body.
 _TO_NODE: Final = (

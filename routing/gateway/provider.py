@@ -10,14 +10,14 @@ import time
 from typing import Final
 
 from history.entries import AttemptEntry
-from routing.core.errors import MalformedFault, NodeFault
+from llmlb_site.lib.upstream.base import Headers, Target, Upstream, UpstreamAnswer
+from llmlb_site.lib.upstream.faults import MalformedFault, NodeFault
 from routing.core.table import NodeEntry
 from routing.gateway import relay, replies
 from routing.gateway.exchange import Exchange
 from routing.protocols.base import Plan
 from routing.protocols.providers.errors import network_failure, refused
 from routing.protocols.providers.plans import plan_for
-from routing.upstream.base import Headers, Target, Upstream, UpstreamAnswer
 
 log = logging.getLogger("llmlb.gateway")
 

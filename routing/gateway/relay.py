@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from routing.core.errors import BrokenFault, MalformedFault, Refusal
-from routing.core.sse import EventSplitter, EventTooLong
+from llmlb_site.lib.sse import EventSplitter, EventTooLong
+from llmlb_site.lib.upstream.base import Headers, UpstreamAnswer
+from llmlb_site.lib.upstream.faults import BrokenFault, MalformedFault
+from routing.core.errors import Refusal
 from routing.gateway import replies
 from routing.gateway.exchange import Exchange
 from routing.protocols.base import Answer, Plan, StreamReader, TellsBreak
-from routing.upstream.base import Headers, UpstreamAnswer
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 # Reading more than this takes milliseconds: of thousands of embeddings, a quarter of a second. Others need not wait.

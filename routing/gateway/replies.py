@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
+from llmlb_site.lib.upstream.base import Headers
 from routing.core.errors import Refusal
 from routing.gateway.exchange import Exchange, HeaderList
-from routing.upstream.base import Headers
 
 CAPTURE_BYTES: Final = 256 * 1024
 

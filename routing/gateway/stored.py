@@ -7,10 +7,10 @@ from typing import Final
 
 from access.permissions import Permission
 from history.entries import AttemptEntry
+from llmlb_site.lib.upstream.base import UpstreamAnswer
+from llmlb_site.lib.upstream.faults import MalformedFault, NodeFault
 from routing.core import prefix
 from routing.core.errors import (
-    MalformedFault,
-    NodeFault,
     Refusal,
     method_not_allowed,
     no_capable_node,
@@ -26,7 +26,6 @@ from routing.gateway.hangup import HangUp
 from routing.protocols.base import Api, Call, Envelope, Plan
 from routing.protocols.responses import STORED, plan_stored
 from routing.state.stored import Stored
-from routing.upstream.base import UpstreamAnswer
 
 # `compact` and `input_tokens` are operations of OpenAI's that no node has, not ids: unknown paths.
 _PATH: Final = re.compile(r"/v1/responses/(?P<id>(?!(?:compact|input_tokens)$)[^/]+)(?P<act>/cancel|/input_items)?")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from routing.core.errors import MalformedFault
+from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core.usage import Tokens, UsageFields, estimate
 from routing.protocols.base import Answer
 

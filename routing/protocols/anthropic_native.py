@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
+from llmlb_site.lib.sse import data_of
+from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core import document
-from routing.core.errors import MalformedFault
-from routing.core.sse import data_of
 from routing.core.usage import Tokens
 from routing.protocols.base import Answer
 

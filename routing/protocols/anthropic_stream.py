@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from routing.core.errors import BrokenFault, MalformedFault
-from routing.core.sse import DONE, data_of
+from llmlb_site.lib.sse import DONE, data_of
+from llmlb_site.lib.upstream.faults import BrokenFault, MalformedFault
 from routing.core.usage import Tokens
 from routing.protocols.anthropic_answer import (
     ChatUsage,

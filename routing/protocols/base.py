@@ -7,12 +7,13 @@ Routing, queue, failover, exclusion and history know nothing more than this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
+from llmlb_site.lib.upstream.base import BodySource
 from routing.core.errors import Refusal, body_invalid, model_missing, parameter_invalid
 from routing.core.form import Form
 from routing.core.table import NodeEntry
@@ -136,17 +137,6 @@ class Answer:
     body: bytes
     tokens: Tokens | None
     completion_texts: Callable[[], Sequence[str]]
-
-
-class BodySource(Protocol):
-    """A request body that is too large to hold in memory. It can be sent more than once: to the next node."""
-
-    @property
-    def length(self) -> int:
-        """Bytes."""
-
-    def pieces(self) -> Iterator[bytes]:
-        """From the beginning, in pieces of modest size."""
 
 
 class StreamReader(Protocol):

@@ -19,8 +19,9 @@ from typing import Any, Final
 
 import msgspec
 
+from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core import document
-from routing.core.errors import MalformedFault, parameter_invalid
+from routing.core.errors import parameter_invalid
 from routing.core.table import NodeEntry
 from routing.core.usage import texts_in
 from routing.protocols.base import OPENAI, Answer, Api, Call, Envelope, Plan, Range, envelope_reader

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from llmlb_site.lib.upstream.base import BodySource
 from routing.core.errors import model_missing
 from routing.core.form import Form
-from routing.protocols.base import BodySource, Call, Envelope
+from routing.protocols.base import Call, Envelope
 
 
 def read_form(form: Form) -> Envelope:

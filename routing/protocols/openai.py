@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from llmlb_site.lib.sse import DONE, data_of
+from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core import document
-from routing.core.errors import MalformedFault
-from routing.core.sse import DONE, data_of
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens, texts_in
 from routing.protocols.base import OPENAI, Answer, Api, Call, Plan, Range

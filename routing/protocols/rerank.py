@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from routing.core.errors import MalformedFault, parameter_invalid
+from llmlb_site.lib.upstream.faults import MalformedFault
+from routing.core.errors import parameter_invalid
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens, texts_in
 from routing.protocols.base import OPENAI, Answer, Api, Call, Envelope, Plan, Range, envelope_reader

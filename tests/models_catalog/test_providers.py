@@ -19,12 +19,12 @@ from access.models import AuditEvent, User
 from access.refusals import Invalid, Refusal
 from llmlb_site.lib.config import CLOUD_VARIABLES, CloudAccess, read_cloud
 from llmlb_site.lib.models import Revision
+from llmlb_site.lib.node_addresses import AddressRefused, BadBaseUrl
 from models_catalog import checks, listing, services
 from models_catalog.models import CloudProvider
 from models_catalog.providers import normalise_provider_url, read_list
 from models_catalog.queries import ProviderState, provider_states
 from models_catalog.tasks import refresh_providers
-from nodes.addresses import AddressRefused, BadBaseUrl
 from nodes.background import background
 from tests.support.fake_provider import KEY, LISTS, FakeProvider
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.addresses import AddressRefused, BadBaseUrl, check_resolved, normalise_base_url
+from llmlb_site.lib.node_addresses import AddressRefused, BadBaseUrl, check_resolved, normalise_base_url
 
 
 @pytest.mark.parametrize(

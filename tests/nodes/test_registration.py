@@ -150,7 +150,7 @@ def test_metadata_addresses_are_refused_before_any_connection(url: str, monkeypa
 
 
 def test_a_name_that_resolves_to_metadata_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodes.addresses.resolve_name", lambda host, port: ["169.254.169.254"])
+    monkeypatch.setattr("llmlb_site.lib.node_addresses.resolve_name", lambda host, port: ["169.254.169.254"])
     with pytest.raises(Invalid) as raised:
         register("http://innocent.example")
     assert raised.value.code == "address_refused"
@@ -158,7 +158,7 @@ def test_a_name_that_resolves_to_metadata_is_refused(monkeypatch: pytest.MonkeyP
 
 def test_a_name_that_comes_to_lead_to_metadata_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nodes.client.resolve_name", lambda host, port: ["169.254.169.254"])
-    monkeypatch.setattr("nodes.addresses.resolve_name", lambda host, port: ["10.0.0.1"])
+    monkeypatch.setattr("llmlb_site.lib.node_addresses.resolve_name", lambda host, port: ["10.0.0.1"])
     with pytest.raises(NodeUnreachable, match="not allowed"):
         register("http://innocent.example")
 

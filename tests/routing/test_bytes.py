@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llmlb_site.lib.sse import EventSplitter, data_of
 from routing.core import document
 from routing.core.errors import Refusal
-from routing.core.sse import EventSplitter, data_of
 from routing.core.usage import UsageFields, estimate, texts_in
 from routing.protocols.base import read_envelope
 from routing.protocols.openai import ChunkStream

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlb_site.lib.events import publish
+from llmlb_site.lib.upstream.faults import MalformedFault
 from models_catalog.models import ModelAlias
 from nodes.fake_node import Behaviour
-from routing.core.errors import MalformedFault
 from routing.protocols.embeddings import read_vectors
 from tests.routing.conftest import Fleet
 

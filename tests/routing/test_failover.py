@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from llmlb_site.lib.upstream.base import Target
 from nodes.fake_node import Behaviour
 from routing.gateway.attempt import without_address
-from routing.upstream.base import Target
 from tests.routing.conftest import Fleet, MakeFleet, eventually
 
 FAULTS: dict[str, dict[str, Any]] = {

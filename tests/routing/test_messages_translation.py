@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.core.errors import BrokenFault, MalformedFault, Refusal
-from routing.core.sse import EventSplitter
+from llmlb_site.lib.sse import EventSplitter
+from llmlb_site.lib.upstream.faults import BrokenFault, MalformedFault
+from routing.core.errors import Refusal
 from routing.core.usage import Tokens
 from routing.protocols.anthropic_answer import Frame, to_message
 from routing.protocols.anthropic_request import chat_request, texts_read

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.core.errors import NodeFault, Refusal
-from routing.core.sse import EventSplitter, data_of
+from llmlb_site.lib.sse import EventSplitter, data_of
+from llmlb_site.lib.upstream.faults import NodeFault
+from routing.core.errors import Refusal
 from routing.core.table import NodeEntry
 from routing.protocols.base import Api, Call, Plan, StreamReader, read_envelope
 from routing.protocols.openai import CHAT

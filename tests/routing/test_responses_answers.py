@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.core.errors import MalformedFault
+from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.protocols.responses.answer import read_completion
 from routing.protocols.responses.stream import TranslatedStream
 from tests.routing.responses_support import WEATHER, values

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
+from llmlb_site.lib.upstream.base import Target, UpstreamAnswer
+from llmlb_site.lib.upstream.client import PooledClient
+from llmlb_site.lib.upstream.faults import BrokenFault, ConnectFault, MalformedFault, SendFault, TimeoutFault
 from nodes.fake_node import Behaviour, FakeNode
-from routing.core.errors import BrokenFault, ConnectFault, MalformedFault, SendFault, TimeoutFault
-from routing.upstream.base import Target, UpstreamAnswer
-from routing.upstream.client import PooledClient
 from tests.routing.support import chat_body
 
 PATH = "/v1/chat/completions"

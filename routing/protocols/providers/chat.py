@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from llmlb_site.lib.sse import DONE
 from routing.core.errors import Refusal, body_invalid, parameter_invalid
-from routing.core.sse import DONE
 from routing.core.usage import Tokens
 from routing.protocols.base import Call
 

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from routing.core.errors import INVALID, Refusal, TimeoutFault
-from routing.core.errors import NodeFault as Fault
+from llmlb_site.lib.upstream.faults import NodeFault as Fault
+from llmlb_site.lib.upstream.faults import TimeoutFault
+from routing.core.errors import INVALID, Refusal
 from routing.protocols.providers.chat import UNREADABLE
 
 LABELS: Final = {"openai": "OpenAI", "google": "Google", "anthropic": "Anthropic"}

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from routing.core.errors import MalformedFault
-from routing.core.sse import data_of
+from llmlb_site.lib.sse import data_of
+from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core.usage import Tokens
 from routing.protocols.base import Answer
 from routing.protocols.providers import chat

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from routing.core.errors import MalformedFault
+from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core.table import NodeEntry
 from routing.core.usage import estimate
 from routing.protocols.base import Answer, Call, Plan

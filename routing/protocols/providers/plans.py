@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from routing.core.sse import EventSplitter
+from llmlb_site.lib.sse import EventSplitter
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens
 from routing.protocols.base import Answer, Api, Call, Plan, StreamReader, read_envelope

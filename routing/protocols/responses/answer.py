@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from routing.core.errors import MalformedFault
+from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core.usage import UsageFields, texts_in
 from routing.protocols.base import Answer
 from routing.protocols.responses import shape

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
+from llmlb_site.lib.sse import DONE, data_of
+from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core import document
-from routing.core.errors import MalformedFault, Refusal
-from routing.core.sse import DONE, data_of
+from routing.core.errors import Refusal
 from routing.core.usage import Tokens, texts_in
 from routing.protocols.base import Answer
 from routing.protocols.passing import read_usage

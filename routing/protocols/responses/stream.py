@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from llmlb_site.lib.sse import DONE, data_of
 from routing.core.errors import Refusal
-from routing.core.sse import DONE, data_of
 from routing.core.usage import Tokens, UsageFields
 from routing.protocols.responses import shape
 from routing.protocols.responses.answer import arguments_of, logprobs_in, objects_in, reasoning_in

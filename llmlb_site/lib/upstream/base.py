@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from routing.protocols.base import BodySource
-
 Headers = list[tuple[bytes, bytes]]
+
+
+class BodySource(Protocol):
+    """A request body that is too large to hold in memory. It can be sent more than once: to the next node."""
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """From the beginning, in pieces of modest size."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from typing import Final, cast
 
 import httptools
 
-from routing.core.errors import BrokenFault, MalformedFault, NodeFault, SendFault, TimeoutFault
-from routing.protocols.base import BodySource
-from routing.upstream.base import Headers
+from llmlb_site.lib.upstream.base import BodySource, Headers
+from llmlb_site.lib.upstream.faults import BrokenFault, MalformedFault, NodeFault, SendFault, TimeoutFault
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 # A client that reads slowly must not make us hold the node's whole answer: beyond this we stop reading from the node.

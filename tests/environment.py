@@ -5,7 +5,8 @@ import os
 import shutil
 import tempfile
 
-for name in [name for name in os.environ if name.startswith("LLMLB_") and not name.startswith("LLMLB_TEST_")]:
+_ours = ("LLMLB_TEST_", "LLMLB_DRILL")  # said to the tests, not to llmlb
+for name in [name for name in os.environ if name.startswith("LLMLB_") and not name.startswith(_ours)]:
     del os.environ[name]
 for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
     os.environ.pop(name, None)

@@ -1,0 +1,153 @@
+"""Clients on raw sockets: exact about when bytes came, and cheap enough that they are not what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.support.product import Product
+
+# One request of each dialect: its path, what it asks, and what its stream ends with when all is well.
+MESSAGES: Final = [{"role": "user", "content": "Hello"}]
+DIALECTS: Final[dict[str, tuple[str, dict[str, Any], bytes]]] = {
+    "chat": ("/v1/chat/completions", {"messages": MESSAGES}, b"[DONE]"),
+    "completions": ("/v1/completions", {"prompt": "Hello"}, b"[DONE]"),
+    "responses": ("/v1/responses", {"input": "Hello"}, b"event: response.completed"),
+    "messages": ("/v1/messages", {"messages": MESSAGES, "max_tokens": 50}, b"event: message_stop"),
+}
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer as its client saw it. `seconds` is from the first byte sent to the last byte read."""
+
+    status: int
+    body: bytes
+    seconds: float
+    first_byte: float = 0.0
+    whole: bool = True
+
+
+def request(
+    product: Product, dialect: str = "chat", *, model: str = "model-a", stream: bool = False, id: str = "", **more: Any
+) -> bytes:
+    """A whole request of this dialect, as bytes. `id` becomes its X-Request-ID, which the node is told too."""
+    path, asked, _end = DIALECTS[dialect]
+    body = json.dumps({"model": model, "stream": stream, **asked, **more}).encode()
+    return head(product, path, len(body), id=id) + body
+
+
+def head(product: Product, path: str, length: int, *, id: str = "") -> bytes:
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: drill",
+        f"Authorization: Bearer {product.key}",
+        "Content-Type: application/json",
+        "anthropic-version: 2023-06-01",
+        f"Content-Length: {length}",
+        *([f"X-Request-ID: {id}"] if id else []),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+class Client:
+    """One connection to the product, which asks one thing after the other."""
+
+    def __init__(self, product: Product) -> None:
+        self._port = product.port
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def send(self, data: bytes) -> None:
+        if self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def ask(self, data: bytes) -> Answer:
+        """Send, and read the whole answer. Raises: OSError or asyncio.IncompleteReadError, where none comes."""
+        began = time.monotonic()
+        await self.send(data)
+        return await self.read(began)
+
+    async def read(self, began: float) -> Answer:
+        assert self._reader is not None
+        raw = await self._reader.readuntil(b"\r\n\r\n")
+        answer = Answer(int(raw[9:12]), b"", 0.0, first_byte=time.monotonic() - began)
+        lower = raw.lower()
+        if b"transfer-encoding: chunked" in lower:
+            answer.body, answer.whole = await self._chunks()
+        else:
+            at = lower.index(b"content-length:")
+            answer.body = await self._reader.readexactly(int(lower[at + 15 :].split(b"\r\n", 1)[0]))
+        answer.seconds = time.monotonic() - began
+        if b"connection: close" in lower or not answer.whole:
+            self.abort()
+        return answer
+
+    async def _chunks(self) -> tuple[bytes, bool]:
+        """A chunked body, and whether it came to its own end."""
+        assert self._reader is not None
+        parts: list[bytes] = []
+        try:
+            while size := int(await self._reader.readline(), 16):
+                parts.append(await self._reader.readexactly(size))
+                await self._reader.readexactly(2)
+            await self._reader.readexactly(2)
+        except (OSError, asyncio.IncompleteReadError, ValueError):
+            return b"".join(parts), False
+        return b"".join(parts), True
+
+    async def read_some(self) -> bytes:
+        """What is there, waiting for the first of it; empty at the end of the connection."""
+        assert self._reader is not None
+        return await self._reader.read(65536)
+
+    def abort(self) -> None:
+        """Leave as a client does that was killed: a reset where something is unread, else an end."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+        self._reader = self._writer = None
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Nearest rank; 0 for no values."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+class Clients:
+    """As many connections as are needed at once, used again when they are free."""
+
+    def __init__(self, product: Product) -> None:
+        self._product = product
+        self._free: list[Client] = []
+
+    async def ask(self, data: bytes) -> Answer | None:
+        """The answer, or None where the connection ended without one."""
+        client = self._free.pop() if self._free else Client(self._product)
+        try:
+            answer = await client.ask(data)
+        except (OSError, asyncio.IncompleteReadError):
+            client.abort()
+            return None
+        self._free.append(client)
+        return answer
+
+    def close(self) -> None:
+        for client in self._free:
+            client.abort()
+        self._free.clear()
+
+
+async def paced(clients: Clients, data: bytes, *, rate: float, count: int) -> list[Answer | None]:
+    """`count` requests, one each 1/`rate` seconds whatever becomes of the others: an open loop."""
+    began = time.monotonic()
+    tasks = []
+    for number in range(count):
+        await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+        tasks.append(asyncio.create_task(clients.ask(data)))
+    return list(await asyncio.gather(*tasks))

@@ -1,0 +1,86 @@
+"""Failure drills: the real product among real processes, and one row of figures for each thing that was broken.
+
+The short form is part of `make test`; `make drill` runs the full one, whose figures are in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+# Fixtures are found by name where they are imported.
+from tests.blackbox.conftest import MakeProduct, migrated, product  # noqa: F401
+from tests.support.node_process import NodeProcess
+
+FULL_SECONDS: Final = 600
+ROW: Final = "drill"
+HEADINGS: Final = ("drill", "figure", "goal", "ok")
+
+MakeNodeProcess = Callable[..., NodeProcess]
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """What a drill is told, and where it says what it found. `full`: the form of `make drill`, else the short one."""
+
+    full: bool
+    _rows: list[tuple[str, object]]
+
+    def record(self, name: str, figure: str, *, goal: str, ok: bool) -> None:
+        """One row of the table at the end of the run. Fails the test where the goal is missed."""
+        self._rows.append((ROW, [name, figure, goal, "yes" if ok else "NO"]))
+        if not ok:
+            pytest.fail(f"{name}: {figure}; the goal is {goal}", pytrace=False)
+
+
+def is_full() -> bool:
+    return os.environ.get("LLMLB_DRILL") == "full"
+
+
+@pytest.fixture
+def drill(request: pytest.FixtureRequest) -> Drill:
+    return Drill(full=is_full(), _rows=request.node.user_properties)
+
+
+@pytest.fixture
+def node_process() -> Iterator[MakeNodeProcess]:
+    """`node_process(models=…, chunks=…)`: a fake inference server in a process of its own, up, and gone afterwards."""
+    with ExitStack() as stack:
+
+        def make(models: tuple[str, ...] = ("model-a",), **options: Any) -> NodeProcess:
+            return stack.enter_context(NodeProcess(models, **options))
+
+        yield make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In full form a drill may take its time; those that take longer still say so themselves."""
+    for item in items:
+        if is_full() and item.path.parent.name == "drills" and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(FULL_SECONDS))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table. Rows travel in the reports, so that they also come from the processes of pytest-xdist."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    calls = [report for report in reports if getattr(report, "when", "") == "call"]
+    rows = [row for report in calls for name, row in report.user_properties if name == ROW]
+    if rows:
+        terminalreporter.section("failure drills")
+        terminalreporter.write_line("\n".join(as_table([list(HEADINGS), *rows])))
+
+
+def as_table(rows: list[list[str]]) -> list[str]:
+    """Rows as lines of Markdown, aligned, the first one being the headings."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return lines

@@ -1,0 +1,1 @@
+"""What the node says over HTTP: inference passed on to its engines, and what it has to tell of itself."""

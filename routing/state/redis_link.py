@@ -1,0 +1,285 @@
+"""One connection of a gateway process to Redis: pipelined, never waited for longer than a moment, remade by itself.
+
+What is shared between processes goes through it (limits, slots): a script a step, so that each step is one round trip
+and atomic. While Redis is away every call fails at once, and the caller goes on with what its own process knows.
+Belongs to the event loop that it was started on. The process tells every `BEAT_SECONDS` that it lives; what it holds
+in Redis under its name is worth nothing `DEAD_SECONDS` after it stopped telling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import ssl
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import hiredis
+from redis.asyncio.connection import SSLConnection, parse_url
+
+from llmlb_site.lib import health
+
+log = logging.getLogger("llmlb.redis")
+
+ANSWER_SECONDS: Final = 0.5
+CONNECT_SECONDS: Final = 2.0
+AGAIN_SECONDS: Final = 0.5
+BEAT_SECONDS: Final = 2.0
+DEAD_SECONDS: Final = 10.0
+PROCESSES: Final = "llmlb:processes"  # a sorted set: each process, and when it was last heard of (ms)
+PART: Final = "shared state"  # its name in /readyz
+_NOT_YET: Final = object()
+_pack: Final[Any] = hiredis.pack_command  # its stub knows tuples of one item only
+
+# For scripts that ask whether a process lives: `now` is Redis's clock in ms, `is_alive(process)`.
+LIVENESS: Final = f"""
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function is_alive(process)
+  local seen = redis.call('ZSCORE', '{PROCESSES}', process)
+  return seen and now - tonumber(seen) < {DEAD_SECONDS * 1000:.0f}
+end
+"""
+
+Argument = str | bytes | int | float
+Answer = asyncio.Future[Any]
+
+
+class RedisDown(Exception):
+    """Redis is not there, or did not answer in time. What was asked may or may not have been done."""
+
+
+class Script:
+    """A Lua script, sent by its digest once Redis knows it."""
+
+    __slots__ = ("digest", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+_BEAT: Final = Script(
+    LIVENESS
+    + """
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 3600000)
+return now
+"""
+)
+
+
+class _Wire(asyncio.Protocol):
+    """One connection, its questions in order, and the timer that ends it when the oldest has waited too long."""
+
+    def __init__(self, ended: Callable[[_Wire], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended = ended
+        self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
+        self._asked: deque[tuple[Answer | None, float, Script | None, tuple[Argument, ...]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+        self._over = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def ask(self, answer: Answer | None, script: Script | None, command: tuple[Argument, ...]) -> None:
+        now = self._loop.time()
+        self._asked.append((answer, now, script, command))
+        self._transport.write(_pack(command))
+        if self._timer is None:
+            self._timer = self._loop.call_later(ANSWER_SECONDS, self._look_at_clock)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while (reply := self._reader.gets()) is not _NOT_YET and self._asked:
+                self._answered(reply)
+        except hiredis.ProtocolError:
+            self.end()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Close, and tell everyone who waits."""
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.abort()
+        asked, self._asked = self._asked, deque()
+        self._ended(self)
+        for answer, _at, _script, _command in asked:
+            if answer is not None and not answer.done():
+                answer.set_exception(RedisDown())
+
+    def _answered(self, reply: Any) -> None:
+        answer, _at, script, command = self._asked.popleft()
+        if isinstance(reply, hiredis.ReplyError):
+            if script is not None and str(reply).startswith("NOSCRIPT"):
+                self.ask(answer, None, ("EVAL", script.text, *command[2:]))
+                return
+            if answer is None or answer.done():
+                log.warning("Redis refused %s: %s", command[0], reply)
+            else:
+                answer.set_exception(reply)
+        elif answer is not None and not answer.done():
+            answer.set_result(reply)
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if not self._asked:
+            return
+        left = self._asked[0][1] + ANSWER_SECONDS - self._loop.time()
+        if left <= 0:
+            self.end()
+        else:
+            self._timer = self._loop.call_later(left, self._look_at_clock)
+
+
+class RedisLink:
+    """See the module. `process` names this process, and is new for each start."""
+
+    def __init__(self, url: str) -> None:
+        self.process = uuid.uuid4().hex[:12]
+        self._url = url
+        self._wire: _Wire | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        self._on_beat: list[Callable[[], None]] = []
+
+    @property
+    def up(self) -> bool:
+        return self._wire is not None
+
+    async def start(self) -> None:
+        """Connect, or go on without: never raises."""
+        await self._connect()
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def aclose(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._wire is not None:
+            self.tell("ZREM", PROCESSES, self.process)
+            await asyncio.gather(self.call("PING"), return_exceptions=True)  # what was told before has arrived, too
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.end()
+        health.forget(PART)
+
+    def on_beat(self, callback: Callable[[], None]) -> None:
+        """Call this with every sign of life that goes out, and first when the connection has been (re)made."""
+        self._on_beat.append(callback)
+
+    def call(self, *command: Argument) -> Answer:
+        """The answer is to come: an exception in it is `RedisDown`, or `hiredis.ReplyError`."""
+        return self._ask(None, command)
+
+    def run(self, script: Script, keys: tuple[str, ...], *arguments: Argument) -> Answer:
+        """Run a script; the answer as of `call`."""
+        return self._ask(script, ("EVALSHA", script.digest, len(keys), *keys, *arguments))
+
+    def tell(self, *command: Argument) -> None:
+        """Send, and do not wait; nothing happens while Redis is away."""
+        if self._wire is not None:
+            self._wire.ask(None, None, command)
+
+    def tell_script(self, script: Script, keys: tuple[str, ...], *arguments: Argument) -> None:
+        if self._wire is not None:
+            self._wire.ask(None, script, ("EVALSHA", script.digest, len(keys), *keys, *arguments))
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _ask(self, script: Script | None, command: tuple[Argument, ...]) -> Answer:
+        answer: Answer = asyncio.get_running_loop().create_future()
+        if self._wire is None:
+            answer.set_exception(RedisDown())
+        else:
+            self._wire.ask(answer, script, command)
+        return answer
+
+    async def _keep(self) -> None:
+        """Beat while the connection stands; make a new one when it does not."""
+        while True:
+            if self._wire is None:
+                await asyncio.sleep(AGAIN_SECONDS)
+                await self._connect()
+                continue
+            self._lost.clear()
+            try:
+                async with asyncio.timeout(BEAT_SECONDS):
+                    await self._lost.wait()
+            except TimeoutError:
+                self._beat()
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                wire = await self._open()
+        except (OSError, TimeoutError, RedisDown, hiredis.HiredisError, ValueError) as error:
+            self._report(f"Redis: {type(error).__name__}")
+            return
+        self._wire = wire
+        self._beat()
+        self._report("")
+
+    async def _open(self) -> _Wire:
+        """A connection that has been let in, and has answered."""
+        given: dict[str, Any] = dict(parse_url(self._url))
+        loop = asyncio.get_running_loop()
+        if "path" in given:
+            _, wire = await loop.create_unix_connection(lambda: _Wire(self._gone), given["path"])
+        else:
+            address = given.get("host", "localhost"), int(given.get("port", 6379))
+            _, wire = await loop.create_connection(lambda: _Wire(self._gone), *address, ssl=_tls(given))
+        greetings: list[tuple[Argument, ...]] = [("CLIENT", "SETNAME", f"llmlb-{self.process}")]
+        if given.get("db"):
+            greetings.insert(0, ("SELECT", int(given["db"])))
+        if given.get("password"):
+            user = (given["username"],) if given.get("username") else ()
+            greetings.insert(0, ("AUTH", *user, given["password"]))
+        try:
+            for greeting in greetings:
+                answer: Answer = loop.create_future()
+                wire.ask(answer, None, greeting)
+                await answer
+        except BaseException:
+            wire.end()
+            raise
+        return wire
+
+    def _beat(self) -> None:
+        self.tell_script(_BEAT, (PROCESSES,), self.process)
+        for callback in self._on_beat:
+            callback()
+
+    def _gone(self, wire: _Wire) -> None:
+        if wire is self._wire:
+            self._wire = None
+            self._lost.set()
+            self._report("Redis does not answer")
+
+    def _report(self, trouble: str) -> None:
+        detail = f"{trouble}; this process counts for itself" if trouble else ""
+        if trouble and not any(part.name == PART for part in health.failing()):
+            log.warning("%s", detail)
+        health.report(PART, ok=not trouble, detail=detail)
+
+
+def _tls(given: dict[str, Any]) -> ssl.SSLContext | None:
+    """What `rediss://…?ssl_ca_certs=…&ssl_cert_reqs=none` asks for."""
+    if given.get("connection_class") is not SSLConnection:
+        return None
+    context = ssl.create_default_context(cafile=given.get("ssl_ca_certs"))
+    if given.get("ssl_cert_reqs") == "none":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

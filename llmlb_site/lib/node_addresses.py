@@ -9,13 +9,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from django.utils.translation import gettext as _
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from llmlb_site.lib.host_addresses import is_no_host
+
 Resolver = Callable[[str, int], list[str]]
 
 MAX_LENGTH: Final = 500
@@ -23,18 +24,9 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _VERSION_SUFFIX: Final = re.compile(r"(/+|/v1)\Z", re.IGNORECASE)
 
-# Metadata services that are not link-local: AWS (IPv6), GCP (IPv6), Alibaba, Oracle, Azure's wire server.
-_METADATA_ADDRESSES: Final = frozenset(
-    ipaddress.ip_address(text)
-    for text in ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")
-)
 _METADATA_NAMES: Final = frozenset(
     {"metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 )
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-_IPV4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
-_THIS_NETWORK: Final = ipaddress.IPv4Network("0.0.0.0/8")
-_BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
 
 
 class BadBaseUrl(ValueError):
@@ -85,11 +77,7 @@ def resolve_name(host: str, port: int) -> list[str]:
 
 def refuse_address(text: str) -> None:
     """Raises: AddressRefused, if no node may have this IP address."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return
-    if any(_is_refused(candidate) for candidate in _meanings(address)):
+    if is_no_host(text):
         raise AddressRefused(_("This address is link-local, a cloud's metadata service, or not an address of a host."))
 
 
@@ -169,24 +157,3 @@ def _refuse_host(host: str) -> None:
     if host in _METADATA_NAMES:
         raise AddressRefused(_("This host is a cloud's metadata service."))
     refuse_address(host)
-
-
-def _meanings(address: Address) -> Iterator[Address]:
-    """The address, and the IPv4 addresses that an IPv6 address may carry."""
-    yield address
-    if isinstance(address, ipaddress.IPv4Address):
-        return
-    if address.ipv4_mapped:
-        yield address.ipv4_mapped
-    if address.sixtofour:
-        yield address.sixtofour
-    if address.teredo:
-        yield from address.teredo
-    if address in _NAT64 or (address in _IPV4_COMPATIBLE and not address.is_loopback):
-        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-
-
-def _is_refused(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv4Address) and (address in _THIS_NETWORK or address == _BROADCAST):
-        return True
-    return address.is_link_local or address.is_multicast or address.is_unspecified or address in _METADATA_ADDRESSES

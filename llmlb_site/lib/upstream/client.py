@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
-from llmlb_site.lib.node_addresses import AddressRefused, refuse_address
+from llmlb_site.lib.host_addresses import is_no_host
 from llmlb_site.lib.upstream.base import BodySource, Headers, Target, UpstreamAnswer
 from llmlb_site.lib.upstream.connection import Connection, StaleConnection
 from llmlb_site.lib.upstream.faults import ConnectFault
@@ -115,11 +115,9 @@ class PooledClient:
     def _check_where_it_led(self, connection: Connection) -> None:
         """A name that was fine when the node was registered may lead to a metadata service today."""
         peer = connection.transport.get_extra_info("peername")
-        try:
-            refuse_address(peer[0] if peer else "")
-        except AddressRefused:
+        if is_no_host(peer[0] if peer else ""):
             connection.abort()
-            raise ConnectFault("its name leads to an address that is not allowed") from None
+            raise ConnectFault("its name leads to an address that is not allowed")
 
     def _give_back(self, key: PoolKey, connection: Connection) -> None:
         idle = self._idle[key]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from llmlb_site.lib.multipart import Part
 from routing.core.errors import parameter_invalid
-from routing.core.multipart import Part
 
 
 class Storage(Protocol):

@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from llmlb_site.lib.multipart import MultipartReader, NotAForm, boundary_of
 from routing.core.errors import Refusal, body_too_large, form_invalid, media_type_wrong, upload_not_kept
 from routing.core.form import Form
-from routing.core.multipart import MultipartReader, NotAForm, boundary_of
 from routing.gateway.exchange import Exchange, Receive
 from routing.gateway.intake import COURTESY_BYTES, ClientGone, discard, refuse_declared
 from routing.gateway.spool import Spool

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
+from llmlb_site.lib.multipart import Part
 from llmlb_site.lib.sse import data_of
 from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core.errors import parameter_invalid
 from routing.core.media import image_type
-from routing.core.multipart import Part
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens
 from routing.protocols.base import OPENAI, Answer, Api, Call, Envelope, Plan, Range, envelope_reader

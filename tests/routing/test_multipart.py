@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmlb_site.lib.multipart import KEPT_BYTES, MAX_PART_HEAD_BYTES, MAX_PARTS, MultipartReader, NotAForm, boundary_of
 from routing.core.form import Form
-from routing.core.multipart import KEPT_BYTES, MAX_PART_HEAD_BYTES, MAX_PARTS, MultipartReader, NotAForm, boundary_of
 from routing.gateway.spool import Spool
 
 BOUNDARY = b"xYz-9"

@@ -1,0 +1,141 @@
+"""The connection that the shared state rests on: what it answers, and that nothing hangs on a Redis that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import hiredis
+import pytest
+
+from llmlb_site.lib import health
+from routing.state.redis_link import AGAIN_SECONDS, CONNECT_SECONDS, RedisDown, RedisLink, Script
+from tests.support.private_redis import PrivateRedis
+
+ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
+SUM = ("sum",)
+LISTS = Script("return {ARGV[1], {1, false}}")
+PUBLISH = Script("return redis.call('PUBLISH', KEYS[1], ARGV[1])")
+WRONG = Script("return redis.call('LPUSH', KEYS[1], 1)")
+
+
+@pytest.fixture
+def server() -> Iterator[PrivateRedis]:
+    with PrivateRedis() as server:
+        yield server
+
+
+@pytest.fixture
+async def link(server: PrivateRedis) -> AsyncIterator[RedisLink]:
+    link = RedisLink(server.url)
+    await link.start()
+    yield link
+    await link.aclose()
+
+
+async def come_back(link: RedisLink) -> None:
+    async with asyncio.timeout(AGAIN_SECONDS + CONNECT_SECONDS + 1):
+        while not link.up:
+            await asyncio.sleep(0.01)
+
+
+async def test_scripts_are_answered_each_with_its_own(link: RedisLink) -> None:
+    sums = [link.run(ADD, SUM, each) for each in (1, 2, 3)]
+    text = await link.run(LISTS, (), "天気")
+    assert [await each for each in sums] == [1, 3, 6]
+    assert text == ["天気".encode(), [1, None]]
+
+
+async def test_what_is_told_is_done_before_what_is_asked_next(link: RedisLink) -> None:
+    await link.run(ADD, SUM, 0)
+    answers: list[Any] = []
+    link.tell_script(ADD, SUM, 5)
+    link.tell_script(ADD, SUM, 5, heard=answers.append)
+    assert await link.run(ADD, SUM, 1) == 11
+    assert answers == [10]
+
+
+async def test_a_caller_that_left_has_its_answer_taken_care_of(link: RedisLink) -> None:
+    unwanted: list[Any] = []
+
+    async def take() -> None:
+        await link.run(ADD, SUM, 1, unwanted=unwanted.append)
+
+    leaving = asyncio.create_task(take())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await link.run(ADD, SUM, 0) == 1
+    assert unwanted == [1]
+
+
+async def test_messages_come_on_the_same_connection_in_order(link: RedisLink) -> None:
+    heard: list[bytes] = []
+    link.subscribe("news", heard.append)
+    counts = [link.run(PUBLISH, ("news",), text) for text in ("one", "two")]
+    assert [await each for each in counts] == [1, 1]
+    assert heard == [b"one", b"two"]
+
+
+async def test_a_redis_that_hangs_costs_one_short_wait_and_then_none(link: RedisLink, server: PrivateRedis) -> None:
+    await link.run(ADD, SUM, 1)
+    server.hang()
+    began = time.monotonic()
+    with pytest.raises(RedisDown):
+        await link.run(ADD, SUM, 1)
+    first = time.monotonic() - began
+    for _ in range(1000):
+        with pytest.raises(RedisDown):
+            await link.run(ADD, SUM, 1)
+    assert first < 1
+    assert time.monotonic() - began < first + 0.5
+    assert len(health.failing()) == 1
+    server.go_on()
+    await come_back(link)
+    assert await link.run(ADD, SUM, 1) >= 2
+    assert not health.failing()
+
+
+async def test_a_process_that_stood_still_itself_does_not_blame_redis(link: RedisLink) -> None:
+    await link.run(ADD, SUM, 0)
+    asked = link.run(ADD, SUM, 1)
+    await asyncio.sleep(0)
+    time.sleep(1)  # noqa: ASYNC251  # a loop that is blocked is what this is about
+    assert await asked == 1
+
+
+async def test_after_a_restart_it_is_back_and_says_so_first(link: RedisLink, server: PrivateRedis) -> None:
+    assert await link.run(ADD, SUM, 7) == 7
+    first: list[asyncio.Future[Any]] = []
+    link.on_up(lambda: first.append(link.run(ADD, SUM, 1)))
+    server.kill()
+    with pytest.raises(RedisDown):
+        await link.run(ADD, SUM, 1)
+    server.start()
+    await come_back(link)
+    assert await link.run(ADD, SUM, 1) == 2, "a Redis that keeps nothing starts afresh"
+    assert [await each for each in first] == [1]
+
+
+async def test_a_refusal_is_the_callers_and_one_that_nobody_hears_renews_the_connection(link: RedisLink) -> None:
+    await link.run(ADD, SUM, 1)
+    with pytest.raises(hiredis.ReplyError):
+        await link.run(WRONG, SUM)
+    ups: list[bool] = []
+    link.on_up(lambda: ups.append(True))
+    link.tell_script(WRONG, SUM)
+    async with asyncio.timeout(5):
+        while not ups:
+            await asyncio.sleep(0.01)
+    assert await link.run(ADD, SUM, 1) == 2
+
+
+async def test_without_a_redis_a_start_returns_and_calls_fail_at_once() -> None:
+    link = RedisLink("redis://127.0.0.1:1/0")
+    async with asyncio.timeout(3):
+        await link.start()
+        with pytest.raises(RedisDown):
+            await link.run(ADD, SUM, 1)
+    await link.aclose()
+    assert not health.failing()

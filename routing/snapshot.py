@@ -86,6 +86,8 @@ def node_entry(node: Node) -> NodeEntry:
         enabled=node.enabled,
         node_type=node.node_type,
         speaks=frozenset(node.native_apis),
+        gpu_usage=node.gpu_usage or 0.0,
+        gpu_memory=100 * (node.gpu_memory_used or 0) / node.gpu_memory_total if node.gpu_memory_total else 0.0,
     )
 
 

@@ -14,7 +14,6 @@ from django.core import checks
 
 from llmlb_site.lib.config import Config
 
-BUILT_MODES: Final = ("least_busy", "latency", "tps", "round_robin")
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"}
 )
@@ -50,7 +49,6 @@ def deployment_problems(
     """Everything wrong with this mix of settings. `worker`: False for `serve --no-worker`."""
     yield from _processes(config)
     yield from _worker(config, worker=worker)
-    yield from _balancer_mode(config)
     yield from _database(config)
     yield from _unknown_variables(environ)
 
@@ -78,15 +76,6 @@ def _worker(config: Config, *, worker: bool) -> Iterator[checks.CheckMessage]:
             "--no-worker without LLMLB_REDIS_URL: nobody would poll the nodes.",
             hint="Leave --no-worker out, or set LLMLB_REDIS_URL and run `celery worker` and `celery beat`.",
             id="llmlb.serve.E002",
-        )
-
-
-def _balancer_mode(config: Config) -> Iterator[checks.CheckMessage]:
-    if config.load_balancer_mode not in BUILT_MODES:
-        yield checks.Error(
-            f"LLMLB_LOAD_BALANCER_MODE={config.load_balancer_mode} is not in this version.",
-            hint=f"Use one of {', '.join(BUILT_MODES)}.",
-            id="llmlb.serve.E004",
         )
 
 

@@ -21,6 +21,7 @@ class Waiting(Generic[Grant]):
     model: str
     grant: Callable[[Grant], None]
     tried: frozenset[int] = field(default_factory=frozenset)
+    affinity: int = 0
 
 
 class FairQueue(Generic[Grant]):

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
-from routing.core.table import NodeEntry
+from routing.core.table import NodeEntry, RoutingTable
 
 # Latencies count as different only beyond this: checks of twins on one network differ by noise alone, and what an
 # inference takes is seconds.
 LATENCY_NOISE_SECONDS: Final = 0.1
 EMA_ALPHA: Final = 0.2
+# A node that came back is given its share little by little: its caches are cold, and it may have come back ill.
+SLOW_START_SECONDS: Final = 10.0
+SLOW_START_SHARE: Final = 0.1
+# Among more holders than this, a part of them is looked at for each request, in turn: as good, and 20 times as fast.
+MANY_HOLDERS: Final = 32
+# A node beyond these is asked only where all are (SPEC-589f2df1). Percent.
+GPU_BUSY: Final = 80.0
+GPU_MEMORY_FULL: Final = 90.0
+# How far above its fair share of the requests a node may be, for the sake of the prompts that it remembers.
+PREFIX_LOAD_BOUND: Final = 1.25
 
 
 @dataclass(slots=True)
 class LiveFigures:
-    """What changes with every request, of this process: in flight, turns, speed. Owned by the event loop."""
+    """What changes with every request, of this process: in flight, turns, speed. Owned by the event loop.
+
+    `warming` are the nodes that came back a short while ago, and when: by `clock`, in seconds.
+    """
 
     in_flight: dict[int, int] = field(default_factory=dict)
     turn: dict[int, float] = field(default_factory=dict)
     tokens_per_second: dict[tuple[int, str], float] = field(default_factory=dict)
+    warming: dict[int, float] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
     _turn_now: float = 0.0
+    _window: int = 0
 
     def has_room(self, node: NodeEntry) -> bool:
         return node.limit == 0 or self.in_flight.get(node.id, 0) < node.limit
@@ -46,10 +64,23 @@ class LiveFigures:
         after = tokens_per_second if before is None else before + EMA_ALPHA * (tokens_per_second - before)
         self.tokens_per_second[pair] = after
 
+    def follow(self, before: RoutingTable, after: RoutingTable) -> None:
+        """The fleet has changed: nodes that are gone are forgotten, and those that came back start slowly."""
+        gone = [id for id, node in before.nodes.items() if id not in after.nodes or not after.nodes[id].online]
+        if gone:
+            self.forget(gone)
+        back = {id for id, node in before.nodes.items() if not node.online and id in after.nodes}
+        back.update(node_id for node_id, _model in before.excluded - after.excluded)
+        now = self.clock()
+        for node_id in back:
+            if node_id in after.nodes and after.nodes[node_id].routable:
+                self.warming[node_id] = now
+
     def forget(self, node_ids: Collection[int]) -> None:
         """Drop what is known of nodes that are gone or offline: a node that comes back starts afresh."""
         for node_id in node_ids:
             self.turn.pop(node_id, None)
+            self.warming.pop(node_id, None)
         for pair in [pair for pair in self.tokens_per_second if pair[0] in node_ids]:
             del self.tokens_per_second[pair]
 
@@ -57,14 +88,34 @@ class LiveFigures:
         turn = self.turn
         return min(nodes, key=lambda node: turn.get(node.id, 0.0))
 
+    def eased(self, nodes: Sequence[NodeEntry]) -> Sequence[NodeEntry]:
+        """The nodes, with a smaller weight for those that came back a short while ago."""
+        now = self.clock()
+        for node_id in [id for id, since in self.warming.items() if now - since >= SLOW_START_SECONDS]:
+            del self.warming[node_id]
+        return [self._eased(node, now) if node.id in self.warming else node for node in nodes]
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+    def part_of(self, nodes: Sequence[NodeEntry], affinity: int) -> Sequence[NodeEntry]:
+        """Some of many nodes: the next ones at each call, and always the same for one affinity."""
+        count = len(nodes)
+        if affinity:
+            start = affinity * count >> 32  # a node more or less moves this by one: nearly all are the same as before
+        else:
+            start = self._window = (self._window + MANY_HOLDERS) % count
+        return (*nodes[start : start + MANY_HOLDERS], *nodes[: max(0, start + MANY_HOLDERS - count)])
+
+    def _eased(self, node: NodeEntry, now: float) -> NodeEntry:
+        grown = (now - self.warming[node.id]) / SLOW_START_SECONDS
+        return replace(node, weight=node.weight * (SLOW_START_SHARE + (1 - SLOW_START_SHARE) * grown))
+
+
+class Selection(NamedTuple):
     node: NodeEntry
     reason: str
 
 
-Strategy = Callable[[Sequence[NodeEntry], str, LiveFigures], Selection]
+# Of nodes with room (two or more), for a model, with what is live; the affinity is 0 for a request that has none.
+Strategy = Callable[[Sequence[NodeEntry], str, LiveFigures, int], Selection]
 
 
 def select_node(
@@ -73,18 +124,30 @@ def select_node(
     live: LiveFigures,
     strategy: Strategy,
     tried: Collection[int] = (),
+    affinity: int = 0,
 ) -> Selection | None:
-    """The node that a request for `model` goes to, or None while every holder is busy (or was tried already)."""
-    has_room = live.has_room
-    free = [node for node in holders if has_room(node) and node.id not in tried]
-    if not free:
-        return None
-    if len(free) == 1:
-        return Selection(free[0], "only_holder" if len(holders) == 1 else "only_free")
-    return strategy(free, model, live)
+    """The node that a request for `model` goes to, or None while every holder is busy (or was tried already).
+
+    `affinity`: requests with the same one (32 bits, 0 = none) go to the same node, in the mode that heeds it.
+    """
+    if len(holders) > MANY_HOLDERS:
+        part = live.part_of(holders, affinity)
+        found = select_node(model, part, live, strategy, tried, affinity)
+        if found is not None:
+            return found
+    elif len(holders) == 1:
+        only = holders[0]
+        return Selection(only, "only_holder") if live.has_room(only) and only.id not in tried else None
+    in_flight = live.in_flight
+    free = [
+        node for node in holders if (node.limit == 0 or in_flight.get(node.id, 0) < node.limit) and node.id not in tried
+    ]
+    if len(free) > 1:
+        return strategy(live.eased(free) if live.warming else free, model, live, affinity)
+    return Selection(free[0], "only_free") if free else None
 
 
-def least_busy(nodes: Sequence[NodeEntry], model: str, live: LiveFigures) -> Selection:
+def least_busy(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int = 0) -> Selection:
     """Fewest requests in flight for its weight; equals by latency where it really differs; then in turn."""
     in_flight = live.in_flight
     loads = [in_flight.get(node.id, 0) / node.weight for node in nodes]
@@ -96,18 +159,18 @@ def least_busy(nodes: Sequence[NodeEntry], model: str, live: LiveFigures) -> Sel
     return Selection(live.next_turn(near), "in_turn" if len(near) > 1 else "lowest_latency")
 
 
-def round_robin(nodes: Sequence[NodeEntry], model: str, live: LiveFigures) -> Selection:
+def round_robin(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int = 0) -> Selection:
     """Strictly in turn, by weight."""
     return Selection(live.next_turn(nodes), "in_turn")
 
 
-def latency(nodes: Sequence[NodeEntry], model: str, live: LiveFigures) -> Selection:
+def latency(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int = 0) -> Selection:
     """Lowest latency of its health checks; nodes that differ by noise alone share in turn."""
     near = _nearest(nodes)
     return Selection(live.next_turn(near), "lowest_latency" if len(near) < len(nodes) else "in_turn")
 
 
-def tps(nodes: Sequence[NodeEntry], model: str, live: LiveFigures) -> Selection:
+def tps(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int = 0) -> Selection:
     """Most tokens per second that the next request can expect: measured speed shared with those in flight.
 
     A node not yet measured on this model goes first, so that a fast newcomer is found and no early winner takes all.
@@ -125,12 +188,47 @@ def tps(nodes: Sequence[NodeEntry], model: str, live: LiveFigures) -> Selection:
     return Selection(live.next_turn(fastest), "highest_tps")
 
 
+def metrics(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int = 0) -> Selection:
+    """The least busy of the nodes whose GPU and its memory have room, as they report it (SPEC-589f2df1).
+
+    Where none has room, and for nodes that report nothing, requests in flight alone decide.
+    """
+    fit = [node for node in nodes if node.gpu_usage <= GPU_BUSY and node.gpu_memory <= GPU_MEMORY_FULL]
+    if len(fit) == 1:
+        return Selection(fit[0], "gpu_has_room")
+    return least_busy(fit or nodes, model, live)
+
+
+def prefix(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int = 0) -> Selection:
+    """The same node for the same beginning of a prompt, which it may have in its cache, unless it is far too busy.
+
+    Rendezvous hashing with bounded loads: a node that comes or goes moves only the prompts that are its own.
+    """
+    if not affinity:
+        return least_busy(nodes, model, live)
+    in_flight = live.in_flight
+    share = (sum(in_flight.get(node.id, 0) for node in nodes) + 1) / sum(node.weight for node in nodes)
+    bound = PREFIX_LOAD_BOUND * share
+    allowed = [node for node in nodes if in_flight.get(node.id, 0) < bound * node.weight]
+    first = max(allowed, key=lambda node: _rank(node, affinity))
+    return Selection(first, "same_prefix")
+
+
 STRATEGIES: Final[Mapping[str, Strategy]] = {
     "least_busy": least_busy,
-    "round_robin": round_robin,
+    "metrics": metrics,
     "latency": latency,
     "tps": tps,
+    "round_robin": round_robin,
+    "prefix": prefix,
 }
+
+
+def _rank(node: NodeEntry, affinity: int) -> float:
+    """How a node stands for an affinity: as if drawn by lot, each node as often first as it has weight."""
+    mixed = (affinity ^ node.id * 0x9E3779B1) * 0x85EBCA6B & 0xFFFFFFFF
+    mixed = (mixed ^ mixed >> 15) * 0xC2B2AE35 & 0xFFFFFFFF
+    return -node.weight / math.log((mixed ^ mixed >> 16) / 2**32 + 2**-33)
 
 
 def _nearest(nodes: Sequence[NodeEntry]) -> Sequence[NodeEntry]:

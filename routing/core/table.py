@@ -13,7 +13,8 @@ class NodeEntry:
     """One node as the path of a request sees it. Times are seconds, `latency` that of its health checks.
 
     `limit` is how many requests it is given at once (0 = no limit), `timeout` the longest time without a byte.
-    `speaks` are the paths that it serves itself besides chat, completions and embeddings.
+    `speaks` are the paths that it serves itself besides chat, completions and embeddings. `gpu_usage` and
+    `gpu_memory` are percent of what it has, as it reports them; 0 where it does not.
     """
 
     id: int
@@ -21,7 +22,7 @@ class NodeEntry:
     base_url: str
     api_key: str = field(default="", repr=False)
     limit: int = 0
-    weight: int = 1
+    weight: float = 1
     latency: float | None = None
     timeout: float = 120.0
     online: bool = True
@@ -29,6 +30,8 @@ class NodeEntry:
     enabled: bool = True
     node_type: str = "openai_compatible"
     speaks: frozenset[str] = frozenset()
+    gpu_usage: float = 0.0
+    gpu_memory: float = 0.0
 
     @property
     def routable(self) -> bool:
@@ -54,6 +57,7 @@ class RoutingTable:
 
     nodes: Mapping[int, NodeEntry] = field(default_factory=dict)
     holders: Mapping[str, tuple[NodeEntry, ...]] = field(default_factory=dict)
+    excluded: frozenset[Pair] = frozenset()
     known: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     # What a model can do on some node; and, per model, what it certainly cannot on which nodes.
@@ -80,7 +84,7 @@ class RoutingTable:
     ) -> RoutingTable:
         """From nodes, the (node id, model) pairs that each can execute, and those taken out after a failure."""
         by_id = {node.id: node for node in nodes}
-        out = set(excluded)
+        out = frozenset(excluded)
         known = set(catalogue)
         holders: dict[str, list[NodeEntry]] = {}
         for node_id, model in executable:
@@ -91,6 +95,7 @@ class RoutingTable:
         return cls(
             nodes=by_id,
             holders={model: tuple(found) for model, found in holders.items()},
+            excluded=out,
             known=frozenset(known),
             aliases=dict(aliases or {}),
             capabilities=dict(capabilities or {}),
@@ -101,14 +106,15 @@ class RoutingTable:
 
     def without(self, pairs: Iterable[Pair]) -> RoutingTable:
         """The same fleet with these (node id, model) pairs taken out."""
+        out = frozenset(pairs)
         holders = dict(self.holders)
-        for node_id, model in pairs:
+        for node_id, model in out:
             kept = tuple(node for node in holders.get(model, ()) if node.id != node_id)
             if kept:
                 holders[model] = kept
             else:
                 holders.pop(model, None)
-        return replace(self, holders=holders)
+        return replace(self, holders=holders, excluded=self.excluded | out)
 
     def with_node(self, changed: NodeEntry) -> RoutingTable:
         """The same fleet with what is known of one node replaced."""

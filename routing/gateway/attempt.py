@@ -13,6 +13,7 @@ import msgspec
 from history.entries import AttemptEntry
 from llmlb_site.lib.upstream.base import Headers, Target, Upstream, UpstreamAnswer
 from llmlb_site.lib.upstream.faults import ConnectFault, MalformedFault, NodeFault, TimeoutFault
+from routing.core.affinity import affinity_of
 from routing.core.errors import (
     Refusal,
     no_capable_node,
@@ -71,6 +72,7 @@ class Rules:
     attempts: int
     queue_timeout: float
     any_error: bool = False
+    by_prefix: bool = False
 
 
 class AttemptFailed(Exception):
@@ -160,6 +162,7 @@ class Attempts:
         assert exchange.call is not None
         self._tried: set[int] = set(exchange.call.unfit)
         self._failures: list[AttemptFailed] = []
+        self._affinity = affinity_of(exchange.body) if rules.by_prefix else 0
 
     async def run(self) -> None:
         """Answer the client: from a node, or with what the last one failed of.
@@ -198,6 +201,7 @@ class Attempts:
                 exchange=exchange,
                 tried=self._tried,
                 timeout=max(0.0, deadline - time.monotonic()),
+                affinity=self._affinity,
             )
             if self._fits(lease):
                 return lease

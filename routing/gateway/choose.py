@@ -64,17 +64,17 @@ def unfit_among(api: Api, call: Call, holders: Sequence[NodeEntry]) -> frozenset
 
 
 async def select_available_node_with_queue(
-    model_id: str, *, state: State, exchange: Exchange, tried: Collection[int], timeout: float
+    model_id: str, *, state: State, exchange: Exchange, tried: Collection[int], timeout: float, affinity: int = 0
 ) -> Lease:
     """A slot on a node that can execute `model_id`: now, or after waiting in the fair queue.
 
     Raises: Refusal (429 if the queue is full, 504 after `timeout` seconds, 503 if the last holder goes while waiting).
     """
     key = exchange.principal.key_id if exchange.principal is not None else 0
-    lease = state.take(model_id, key, tried)
+    lease = state.take(model_id, key, tried, affinity)
     if lease is not None:
         return lease
-    place = state.queue(model_id, key, tried)
+    place = state.queue(model_id, key, tried, affinity)
     if place is None:
         waiting = state.stats().waiting
         retry_after = max(RETRY_AFTER_SECONDS, round(state.estimated_wait(1)))

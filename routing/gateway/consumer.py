@@ -62,6 +62,7 @@ class Gateway:
             attempts=config.attempts,
             queue_timeout=config.queue_timeout,
             any_error=config.exclusion_trigger == "any_error",
+            by_prefix=config.load_balancer_mode == "prefix",
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -52,10 +52,10 @@ class State(Protocol):
     def install(self, table: RoutingTable) -> None:
         """From now on this is the fleet. Who waits is served, or told, at once."""
 
-    def take(self, model: str, key: int, tried: Collection[int] = ()) -> Lease | None:
-        """A slot for `model` now, or None while every holder (but those tried) is busy."""
+    def take(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> Lease | None:
+        """A slot for `model` now, or None while every holder (but those tried) is busy. See `select_node`."""
 
-    def queue(self, model: str, key: int, tried: Collection[int] = ()) -> Place | None:
+    def queue(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> Place | None:
         """A place in the queue, or None if it is full."""
 
     def estimated_wait(self, position: int) -> float:

@@ -37,11 +37,11 @@ class MemoryPlace:
 
     __slots__ = ("_began", "_future", "_state", "_waiting", "position")
 
-    def __init__(self, state: MemoryState, model: str, key: int, tried: frozenset[int]) -> None:
+    def __init__(self, state: MemoryState, model: str, key: int, tried: frozenset[int], affinity: int) -> None:
         self._state = state
         self._began = time.monotonic()
         self._future: asyncio.Future[MemoryLease] = asyncio.get_running_loop().create_future()
-        self._waiting: Waiting[MemoryLease] = Waiting(key, model, self._granted, tried)
+        self._waiting: Waiting[MemoryLease] = Waiting(key, model, self._granted, tried, affinity)
         state._queue.push(self._waiting)
         self.position = len(state._queue)
 
@@ -93,25 +93,23 @@ class MemoryState:
         self._rejections = Rolling()
 
     def install(self, table: RoutingTable) -> None:
-        gone = [id for id, node in self.table.nodes.items() if id not in table.nodes or not table.nodes[id].online]
-        if gone:
-            self.live.forget(gone)
+        self.live.follow(self.table, table)
         self.table = table
         if len(self._queue):
             self._tell_hopeless()
             self._serve()
 
-    def take(self, model: str, key: int, tried: Collection[int] = ()) -> MemoryLease | None:
-        lease = self._lease(model, tried)
+    def take(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryLease | None:
+        lease = self._lease(model, tried, affinity)
         if lease is not None:
             self._queue.took_turn(key)
         return lease
 
-    def queue(self, model: str, key: int, tried: Collection[int] = ()) -> MemoryPlace | None:
+    def queue(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryPlace | None:
         if len(self._queue) >= self._queue_max:
             self._rejections.add(time.monotonic())
             return None
-        place = MemoryPlace(self, model, key, frozenset(tried))
+        place = MemoryPlace(self, model, key, frozenset(tried), affinity)
         self._places[id(place._waiting)] = place
         return place
 
@@ -131,11 +129,11 @@ class MemoryState:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _lease(self, model: str, tried: Collection[int]) -> MemoryLease | None:
+    def _lease(self, model: str, tried: Collection[int], affinity: int) -> MemoryLease | None:
         holders = self.table.holders.get(model)
         if not holders:
             return None
-        selection = select_node(model, holders, self.live, self._strategy, tried)
+        selection = select_node(model, holders, self.live, self._strategy, tried, affinity)
         return MemoryLease(self, selection) if selection is not None else None
 
     def _released(self, node_id: int, seconds: float) -> None:
@@ -148,7 +146,7 @@ class MemoryState:
         self._queue.serve(self._grant)
 
     def _grant(self, waiting: Waiting[MemoryLease]) -> MemoryLease | None:
-        lease = self._lease(waiting.model, waiting.tried)
+        lease = self._lease(waiting.model, waiting.tried, waiting.affinity)
         if lease is not None:
             self._places.pop(id(waiting), None)
         return lease

@@ -35,7 +35,6 @@ def test_a_bad_value_is_one_line_that_names_it(
     [
         ({"LLMLB_PROCESSES": "2"}, ("serve",), "llmlb.serve.E001"),
         ({}, ("serve", "--no-worker"), "llmlb.serve.E002"),
-        ({"LLMLB_LOAD_BALANCER_MODE": "prefix"}, ("serve",), "llmlb.serve.E004"),
     ],
 )
 def test_a_mix_that_cannot_work_is_refused_with_an_id(

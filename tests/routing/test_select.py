@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
+from zlib import crc32
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.core.select import STRATEGIES, LiveFigures, Strategy, select_node
+from routing.core.affinity import affinity_of
+from routing.core.select import (
+    MANY_HOLDERS,
+    PREFIX_LOAD_BOUND,
+    SLOW_START_SECONDS,
+    STRATEGIES,
+    LiveFigures,
+    Strategy,
+    select_node,
+)
 from routing.core.table import NodeEntry, RoutingTable
 
 
@@ -115,6 +127,122 @@ def test_a_limit_is_never_exceeded_and_a_free_node_always_found(
     for id in running:
         live.end(id)
     assert not live.in_flight
+
+
+# --- metrics and prefix ----------------------------------------------------------------------------------------------
+
+
+def test_a_node_whose_gpu_is_busy_or_full_is_avoided() -> None:
+    busy, full, fit = node(1, gpu_usage=90.0), node(2, gpu_memory=95.0), node(3, gpu_usage=70.0, gpu_memory=80.0)
+    assert serve([busy, full, fit], STRATEGIES["metrics"], 10) == {3: 10}
+
+
+def test_where_every_gpu_is_busy_or_none_tells_requests_in_flight_decide() -> None:
+    assert serve([node(1, gpu_usage=90.0), node(2, gpu_usage=85.0)], STRATEGIES["metrics"], 10) == {1: 5, 2: 5}
+    assert serve([node(1), node(2)], STRATEGIES["metrics"], 10, keep=True) == {1: 5, 2: 5}
+
+
+def homes(nodes: list[NodeEntry], affinities: range, live: LiveFigures | None = None) -> dict[int, int]:
+    """Where each affinity goes on idle nodes."""
+    chosen = {}
+    for number in affinities:
+        selection = select_node("m", nodes, live or LiveFigures(), STRATEGIES["prefix"], (), crc32(b"%d" % number))
+        assert selection is not None
+        chosen[number] = selection.node.id
+    return chosen
+
+
+@pytest.mark.parametrize("count", [4, 200])
+def test_a_node_that_leaves_moves_few_prompts_but_its_own(count: int) -> None:
+    nodes = [node(number) for number in range(1, count + 1)]
+    before = homes(nodes, range(1000))
+    assert before == homes(nodes, range(1000)), "the same prompt goes to the same node"
+    after = homes(nodes[:1] + nodes[2:], range(1000))
+    moved = [number for number in before if before[number] != after[number] and before[number] != 2]
+    assert len(moved) <= (0 if count <= MANY_HOLDERS else 50)
+
+
+def test_prompts_are_spread_by_weight() -> None:
+    spread = Counter(homes([node(1), node(2), node(3, weight=2)], range(4000)).values())
+    assert spread[1] == pytest.approx(1000, rel=0.15)
+    assert spread[3] == pytest.approx(2000, rel=0.15)
+
+
+@given(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=60), st.integers(2, 6))
+def test_a_prompt_that_all_ask_for_does_not_overload_its_node(affinities: list[int], count: int) -> None:
+    nodes = [node(number) for number in range(1, count + 1)]
+    live = LiveFigures()
+    for asked, affinity in enumerate([affinities[0]] * 20 + affinities, 1):
+        selection = select_node("m", nodes, live, STRATEGIES["prefix"], (), affinity)
+        assert selection is not None
+        live.begin(selection.node)
+        assert live.in_flight[selection.node.id] < PREFIX_LOAD_BOUND * asked / count + 1
+
+
+def body_of(*said: str) -> bytes:
+    roles = ("system", "user", "assistant", "user")
+    messages = [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
+    return json.dumps({"model": "m", "messages": messages, "stream": True}).encode()
+
+
+def test_every_turn_of_a_conversation_has_one_affinity_and_another_conversation_another() -> None:
+    first = affinity_of(body_of("Be kind.", "Hello {you}"))
+    assert first == affinity_of(body_of("Be kind.", "Hello {you}", "Hi!", "How are you?"))
+    assert first != affinity_of(body_of("Be kind.", "Hello there"))
+    assert affinity_of(b'{"model": "m"}') == 0
+    assert affinity_of(b'{"model": "m", "prompt": "Once"}') != affinity_of(b'{"model": "m", "prompt": "Twice"}')
+
+
+# --- a node that came back -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["least_busy", "round_robin"])
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_node_that_came_back_is_given_its_share_little_by_little(strategy: str, keep: bool) -> None:
+    steady, away = node(1), node(2, online=False)
+    back = replace(away, online=True)
+    now = [0.0]
+    live = LiveFigures(clock=lambda: now[0])
+    pairs = [(1, "m"), (2, "m")]
+    live.follow(RoutingTable.build([steady, away], pairs), RoutingTable.build([steady, back], pairs))
+    shares = []
+    for now[0] in (0.0, SLOW_START_SECONDS / 2, SLOW_START_SECONDS):
+        chosen = Counter[int]()
+        for _ in range(110):
+            selection = select_node("m", [steady, back], live, STRATEGIES[strategy])
+            assert selection is not None
+            live.begin(selection.node)
+            chosen[selection.node.id] += 1
+            if not keep:
+                live.end(selection.node.id)
+        shares.append(chosen[2])
+        live.in_flight.clear()
+        live.turn.clear()
+    assert shares == pytest.approx([10, 39, 55], abs=1)
+    assert not live.warming
+
+
+def test_a_model_that_is_included_again_eases_its_node_in_and_a_new_node_is_not() -> None:
+    live = LiveFigures()
+    before = RoutingTable.build([node(1)], [(1, "m")], [(1, "m")])
+    after = RoutingTable.build([node(1), node(2)], [(1, "m"), (2, "m")])
+    live.follow(before, after)
+    assert set(live.warming) == {1}
+    live.follow(after, after.without([(1, "m")]))
+    live.follow(after, RoutingTable.build([node(1, online=False)], []))
+    assert not live.warming, "gone again"
+
+
+def test_many_holders_are_used_evenly() -> None:
+    nodes = [node(number) for number in range(1000)]
+    chosen = serve(nodes, STRATEGIES["round_robin"], 4000)
+    assert len(chosen) == 1000
+    assert max(chosen.values()) <= 6
+    busy = [replace(each, limit=1) for each in nodes]
+    live = LiveFigures(in_flight={each.id: 1 for each in busy[:-1]})
+    selection = select_node("m", busy, live, STRATEGIES["least_busy"])
+    assert selection is not None
+    assert selection.node.id == 999, "the one that is free is found"
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

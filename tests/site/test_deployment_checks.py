@@ -41,16 +41,6 @@ def test_without_redis_the_worker_must_be_embedded() -> None:
     assert ids(worker=False) == ["llmlb.serve.E002"]
 
 
-@pytest.mark.parametrize("mode", ["metrics", "prefix"])
-def test_a_balancer_mode_that_is_not_built_is_refused(mode: str) -> None:
-    assert ids(load_balancer_mode=mode) == ["llmlb.serve.E004"]
-
-
-@pytest.mark.parametrize("mode", ["least_busy", "latency", "tps", "round_robin"])
-def test_the_balancer_modes_that_are_built(mode: str) -> None:
-    assert ids(load_balancer_mode=mode) == []
-
-
 def test_redis_with_sqlite_is_for_one_host() -> None:
     assert ids(**REDIS) == ["llmlb.serve.W001"]
 
@@ -70,9 +60,9 @@ def test_an_unknown_variable_is_named_with_the_nearest_known_one() -> None:
 
 
 def test_every_problem_has_a_hint() -> None:
-    bad = dataclasses.replace(settings.LLMLB, processes=2, load_balancer_mode="prefix", redis_url=None)
+    bad = dataclasses.replace(settings.LLMLB, processes=2, redis_url=None)
     problems = list(deployment_problems(bad, {"LLMLB_ODD": ""}, worker=False))
-    assert len(problems) == 4
+    assert len(problems) == 3
     assert all(each.hint and str(each.msg) for each in problems)
 
 

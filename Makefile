@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 ARGS ?=
 
-.PHONY: run demo test drill check format
+.PHONY: run demo test bench drill check format
 
 run: $(VENV)/.runtime  ## Start llmlb; options after ARGS=, e.g. make run ARGS="--port 8080"
 	@exec $(BIN)/python manage.py serve $(ARGS)
@@ -18,6 +18,9 @@ test: check  ## Everything: checks, tests in both profiles, browser, real nodes
 
 drill: $(VENV)/.dev  ## Failure drills in full, about half an hour; make drill ARGS="-k killed" runs some of them
 	@exec $(BIN)/python -m scripts.run_drills $(ARGS)
+
+bench: $(VENV)/.dev  ## llmlb beside other gateways, 25 minutes; ARGS="--quick" for 4
+	@exec $(BIN)/python -m benchmarks.side_by_side $(ARGS)
 
 check: $(VENV)/.dev  ## Format, lint, types, direction of imports, migrations
 	$(BIN)/ruff format --check .

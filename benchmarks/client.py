@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 # Which chunk of its stream it is, and when it left the node.
-STAMP = re.compile(rb'"n": (\d+), "sent": ([\d.]+)')
+STAMP = re.compile(rb"n=(\d+) sent=([\d.]+)")
 
 
 @dataclass

@@ -1,6 +1,9 @@
 """An inference server that is never the bottleneck: canned answers, or streams whose chunks carry the time they left.
 
 `python -m benchmarks.mock_node PORT [CHUNKS INTERVAL_SECONDS]`
+
+One request costs it about 8 µs of CPU, one chunk about 12: it keeps no body, parses no JSON, and writes each chunk by
+itself. A request asks for a stream by `"stream":true` in its body.
 """
 
 from __future__ import annotations
@@ -24,66 +27,96 @@ ANSWER = json.dumps(
         "usage": {"prompt_tokens": 200, "completion_tokens": 150, "total_tokens": 350},
     }
 ).encode()
+# The stamp stands in the content, which every gateway hands on, also one that writes each chunk anew.
 CHUNK = (
-    b'data: {"choices": [{"index": 0, "delta": {"n": %d, "sent": %.6f, "content": "'
-    + b"x" * 180
-    + b'"}, "finish_reason": %s}]}\n\n'
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bench","choices":[{"index":0,'
+    b'"delta":{"content":"n=%d sent=%.6f ' + b"x" * 100 + b'"},"finish_reason":%s}]}\n\n'
 )
+LAST = (
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bench","choices":[],'
+    b'"usage":{"prompt_tokens":9,"completion_tokens":%d,"total_tokens":%d}}\n\n'
+)
+STREAM_MARKS = (b'"stream":true', b'"stream": true')
+
+
+def response(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+MODELS_RESPONSE, ANSWER_RESPONSE = response(MODELS), response(ANSWER)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Node(asyncio.Protocol):
-    """Just enough HTTP/1.1 for one client that behaves."""
+    """Just enough HTTP/1.1 for one client that behaves and sends a Content-Length."""
 
     chunks = 100
     interval = 0.02
 
     def __init__(self) -> None:
         self._data = b""
+        self._left = 0
+        self._asks_for_list = self._asks_for_stream = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
-        self._data += data
-        while (end := self._data.find(b"\r\n\r\n")) >= 0:
-            head = self._data[:end].lower()
-            at = head.find(b"content-length:")
-            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-            if len(self._data) < end + 4 + length:
-                return
-            body = self._data[end + 4 : end + 4 + length]
-            self._data = self._data[end + 4 + length :]
-            self._answer(head, body)
+        while data:
+            data = self._body(data) if self._left else self._head(data)
 
-    def _answer(self, head: bytes, body: bytes) -> None:
-        if b'"stream":true' in body.replace(b" ", b""):
-            self._stream = asyncio.create_task(self._send_stream())
+    def _head(self, data: bytes) -> bytes:
+        """Returns: what follows the head; nothing while the head is not whole."""
+        data = self._data + data
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._data = data
+            return b""
+        self._data = b""
+        head = data[:end].lower()
+        at = head.find(b"content-length:")
+        self._left = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+        self._asks_for_list, self._asks_for_stream = head.startswith(b"get"), False
+        if not self._left:
+            self._answer()
+        return data[end + 4 :]
+
+    def _body(self, data: bytes) -> bytes:
+        """Only the end of what came is kept, so that a mark cut in two is found. Returns: what follows the body."""
+        piece, rest = data[: self._left], data[self._left :]
+        self._left -= len(piece)
+        seen = self._data + piece
+        self._asks_for_stream = self._asks_for_stream or any(mark in seen for mark in STREAM_MARKS)
+        self._data = seen[-20:] if self._left else b""
+        if not self._left:
+            self._answer()
+        return rest
+
+    def _answer(self) -> None:
+        if self._asks_for_stream:
+            self._transport.write(STREAM_HEAD)
+            self._began, self._sent = self._loop.time(), 0
+            self._tick()
         else:
-            self._send(MODELS if head.startswith(b"get") else ANSWER)
+            self._transport.write(MODELS_RESPONSE if self._asks_for_list else ANSWER_RESPONSE)
 
-    def _send(self, body: bytes) -> None:
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        self._transport.write(head + body)
-
-    async def _send_stream(self) -> None:
-        self._transport.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
-        began = time.monotonic()
-        for number in range(self.chunks):
-            reason = b'"stop"' if number == self.chunks - 1 else b"null"
-            self._chunk(CHUNK % (number, time.monotonic(), reason))
-            await asyncio.sleep(max(0.0, began + (number + 1) * self.interval - time.monotonic()))
-        self._event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": self.chunks}})
-        self._chunk(b"data: [DONE]\n\n")
-        self._transport.write(b"0\r\n\r\n")
-
-    def _event(self, document: object) -> None:
-        self._chunk(b"data: " + json.dumps(document).encode() + b"\n\n")
+    def _tick(self) -> None:
+        """Send a chunk, and come back when the next one is due."""
+        if self._transport.is_closing():
+            return
+        number = self._sent
+        if number == self.chunks:
+            self._chunk(LAST % (number, number + 9))
+            self._chunk(b"data: [DONE]\n\n")
+            self._transport.write(b"0\r\n\r\n")
+            return
+        self._chunk(CHUNK % (number, time.monotonic(), b'"stop"' if number == self.chunks - 1 else b"null"))
+        self._sent = number + 1
+        self._loop.call_at(self._began + self._sent * self.interval, self._tick)
 
     def _chunk(self, data: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self._transport.write(b"%x\r\n%s\r\n" % (len(data), data))
 
 
 async def main(port: int) -> None:

@@ -1,0 +1,147 @@
+"""What runs on this machine: processes on cores of their own, what they cost, and the certain end of them all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+STOP_SECONDS: Final = 10.0
+# A gateway that uses less than this share of a core has nothing left to do.
+QUIET_SHARE: Final = 0.05
+QUIET_PROBE_SECONDS: Final = 0.25
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """The gateway's core, and those of load and node: the same one where there is only one."""
+    all_cores = sorted(os.sched_getaffinity(0))
+    return {all_cores[0]}, set(all_cores[1:]) or {all_cores[0]}
+
+
+@contextlib.contextmanager
+def pinned(to: set[int]) -> Iterator[None]:
+    """What is started inside runs on these cores, with everything that it starts in turn."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, to)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class Process:
+    """A program and what it started, in a process group of its own; its output goes to a file."""
+
+    def __init__(self, argv: Sequence[str], log: Path, *, on: set[int], environment: Mapping[str, str] | None = None):
+        self.log = log
+        with log.open("ab") as output, pinned(on):
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=None if environment is None else dict(environment),
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:200] if lines else "it said nothing"
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL to what is left of the group."""
+        for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+
+
+def tree(pid: int) -> list[int]:
+    """The process and everything below it."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents.setdefault(int(_stat(int(entry.name))[1]), []).append(int(entry.name))
+    found = [pid]
+    for one in found:
+        found += parents.get(one, [])
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of the tree so far, with that of children that have ended."""
+    total = 0
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            total += sum(int(field) for field in _stat(one)[11:15])
+    return total / TICKS
+
+
+def resident_mb(pid: int) -> float:
+    """Memory of the tree in MB; what processes share counts once (PSS)."""
+    total = 0
+    for one in tree(pid):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+    return total / 1024
+
+
+def busy_seconds() -> float:
+    """CPU time that the whole machine has spent on anything."""
+    user, nice, system, _idle, _wait, irq, soft = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
+    return sum(map(int, (user, nice, system, irq, soft))) / TICKS
+
+
+def wait_until_quiet(pid: int, *, seconds: float) -> bool:
+    """Let the tree work off its backlog. Returns: whether it did in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        before = cpu_seconds(pid)
+        time.sleep(QUIET_PROBE_SECONDS)
+        if cpu_seconds(pid) - before <= QUIET_SHARE * QUIET_PROBE_SECONDS:
+            return True
+    return False
+
+
+def describe() -> dict[str, str]:
+    """What must be known to compare figures with another machine's."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown"
+    )
+    memory = next((int(line.split()[1]) // 1024**2 for line in _lines("/proc/meminfo") if "MemTotal" in line), 0)
+    return {
+        "cores": f"{len(os.sched_getaffinity(0))} of {model}",
+        "memory": f"{memory} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields after the name: state, parent … user, system, children's user, children's system at 11 to 14."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,0 +1,44 @@
+"""MLX: safetensors models on Apple's GPUs. https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/SERVER.md"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Final
+
+from nodes.runtime.backend import GpuBackend
+from nodes.runtime.engines.base import Launch, Setup, why_not_architecture
+from nodes.runtime.engines.tables import MLX
+from nodes.runtime.models import ModelFile, ModelFormat, Task
+
+PROGRAM: Final = "mlx_lm.server"
+# Any other name makes it load, or fetch, the model of that name.
+LOADED_MODEL: Final = "default_model"
+# Quantisations of other engines, which MLX cannot read.
+FOREIGN: Final = ("awq", "gptq", "fp8", "bitsandbytes", "compressed-tensors", "aqlm", "hqq", "quark")
+
+
+class Mlx:
+    name = "mlx"
+    paths = frozenset({"/v1/chat/completions", "/v1/completions"})
+
+    def is_installed(self) -> str:
+        return "" if shutil.which(PROGRAM) else f"{PROGRAM} is not on the path"
+
+    def can_run(self, model: ModelFile, backend: GpuBackend) -> str:
+        if model.format is not ModelFormat.SAFETENSORS:
+            return f"MLX runs safetensors, not {model.format}"
+        if backend is not GpuBackend.METAL:
+            return f"MLX runs on Metal, not on {backend}"
+        if model.quantization.lower().startswith(FOREIGN):
+            return f"it is quantised as {model.quantization}, which MLX cannot read"
+        if model.task is not Task.TEXT:
+            return f"MLX is not used here for {model.task}"
+        return why_not_architecture(model, MLX, "MLX")
+
+    def paths_for(self, model: ModelFile) -> frozenset[str]:
+        return self.paths
+
+    def command(self, model: ModelFile, port: int, setup: Setup) -> Launch:
+        program = shutil.which(PROGRAM) or PROGRAM
+        arguments = ("--model", str(model.path), "--host", "127.0.0.1", "--port", str(port))
+        return Launch((program, *arguments), model_name=LOADED_MODEL)

@@ -1,0 +1,49 @@
+"""vLLM: safetensors models on CUDA and ROCm. https://docs.vllm.ai/en/latest/cli/serve.html"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Final
+
+from nodes.runtime.backend import GpuBackend
+from nodes.runtime.engines.base import Launch, Setup, context_tokens, why_not_architecture
+from nodes.runtime.engines.tables import VLLM
+from nodes.runtime.models import ModelFile, ModelFormat, Task
+
+PROGRAM: Final = "vllm"
+BACKENDS: Final = frozenset({GpuBackend.CUDA, GpuBackend.ROCM})
+PATHS: Final = {
+    Task.TEXT: frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"}),
+    Task.EMBEDDING: frozenset({"/v1/embeddings"}),
+    Task.RERANK: frozenset({"/v1/rerank"}),
+}
+
+
+class Vllm:
+    name = "vllm"
+    paths = frozenset[str]().union(*PATHS.values())
+
+    def is_installed(self) -> str:
+        return "" if shutil.which(PROGRAM) else f"{PROGRAM} is not on the path"
+
+    def can_run(self, model: ModelFile, backend: GpuBackend) -> str:
+        if model.format is not ModelFormat.SAFETENSORS:
+            return f"vLLM runs safetensors, not {model.format}"
+        if backend not in BACKENDS:
+            return f"vLLM runs on CUDA and ROCm, not on {backend}"
+        if model.quantization.lower().startswith("mlx"):
+            return "it is quantised for MLX, which vLLM cannot read"
+        if model.task not in PATHS:
+            return f"vLLM is not used here for {model.task}"
+        return why_not_architecture(model, VLLM, "vLLM")
+
+    def paths_for(self, model: ModelFile) -> frozenset[str]:
+        return PATHS[model.task]
+
+    def command(self, model: ModelFile, port: int, setup: Setup) -> Launch:
+        program = shutil.which(PROGRAM) or PROGRAM
+        arguments = ["--served-model-name", model.id, "--host", "127.0.0.1", "--port", str(port)]
+        arguments += ["--max-num-seqs", str(setup.parallel)]
+        if tokens := context_tokens(model, setup):
+            arguments += ["--max-model-len", str(tokens)]
+        return Launch((program, "serve", str(model.path), *arguments))

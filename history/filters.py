@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Final
 
-from django.db.models import Max, Min, Q, QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet
 
+from history import partitions
 from history.choices import Outcome
-from history.models import RequestRecord
+from history.models import RequestRecord, SearchTerm
+from history.terms import FIELDS
 
+# With more terms than this, rows are searched themselves; with more rows, their ids are not looked up first.
+_TERMS_AT_ONCE: Final = 300
+_BOUNDED_AT_ONCE: Final = 50_000
 _FAILURES: Final = [outcome for outcome in Outcome.values if outcome != Outcome.SUCCESS]
 
 
@@ -18,8 +25,8 @@ _FAILURES: Final = [outcome for outcome in Outcome.values if outcome != Outcome.
 class Filters:
     """All that are given must hold. An empty value means any.
 
-    `status` is a number (`503`), a class (`4xx`), `success` or `error`; `q` is looked for in model, error, request id
-    and client address; times are inclusive.
+    `status` is a number (`503`), a class (`4xx`), `success` or `error`; `q` is a part of the model, error or client
+    address, or a request id; times are inclusive.
     """
 
     model: str = ""
@@ -75,8 +82,8 @@ class Filters:
                 return Q(status=int(text))
 
     def _texts(self) -> Q:
-        found = Q(model__icontains=self.model) if self.model else Q()
-        return found & _anywhere(self.q) if self.q else found
+        found = _containing(self.model, ["model"]) if self.model else Q()
+        return found & (_containing(self.q, list(FIELDS)) | Q(request_id=self.q)) if self.q else found
 
     def _time(self) -> Q:
         """The time range, and the range of ids in which it lies: that lets every other index help, in time order."""
@@ -87,21 +94,38 @@ class Filters:
             within &= Q(started_at__lte=self.end_time)
         if not within:
             return within
-        ends = RequestRecord.objects.filter(within).aggregate(first=Min("id"), last=Max("id"))
-        return within & Q(id__gte=ends["first"] or 0, id__lte=ends["last"] or 0)
+        return within & (self._days() if partitions.are_used() else _ids(within))
+
+    def _days(self) -> Q:
+        """Ids say their day, but for those from before there were days."""
+        ids = Q()
+        if self.start_time:
+            first = partitions.first_id(partitions.day_of(self.start_time))
+            ids &= Q(id__gte=first) | Q(id__lt=partitions.IDS_A_DAY)
+        if self.end_time:
+            ids &= Q(id__lt=partitions.first_id(partitions.day_of(self.end_time) + timedelta(days=1)))
+        return ids
 
 
-def _anywhere(text: str) -> Q:
-    """Text in any of the columns. Ignoring case is dear on PostgreSQL, so it is asked only where there is case."""
-    has_case = text.lower() != text.upper()
-    words = "icontains" if has_case else "contains"
-    return (
-        Q(**{f"model__{words}": text})
-        | Q(**{f"error_message__{words}": text})
-        | Q(error_code__contains=text.lower())
-        | Q(client_ip__contains=text.lower())
-        | Q(request_id__contains=text)
-    )
+def _ids(within: Q) -> Q:
+    """The smallest and the largest id in a time range, where it is short enough for them to be worth finding."""
+    rows = RequestRecord.objects.filter(within).order_by("started_at")[: _BOUNDED_AT_ONCE + 1]
+    ends = rows.aggregate(first=Min("id"), last=Max("id"), number=Count("id"))
+    if ends["number"] > _BOUNDED_AT_ONCE:
+        return Q()
+    return Q(id__gte=ends["first"] or 0, id__lte=ends["last"] or 0)
+
+
+def _containing(text: str, names: list[str]) -> Q:
+    """Rows with `text` in one of these columns, whatever its case: the terms that contain it are found first."""
+    terms = SearchTerm.objects.filter(field__in=names, text__icontains=text).values_list("field", "text").distinct()
+    found = list(terms[: _TERMS_AT_ONCE + 1])
+    if len(found) > _TERMS_AT_ONCE:  # in so many of them that rows are found soon
+        return reduce(or_, (Q(**{f"{name}__icontains": text}) for name in names))
+    by_field: dict[str, list[str]] = {}
+    for field, term in found:
+        by_field.setdefault(field, []).append(term)
+    return reduce(or_, (Q(**{f"{field}__in": terms}) for field, terms in by_field.items()), Q(pk__in=[]))
 
 
 def is_status(text: str) -> bool:

@@ -63,7 +63,8 @@ class RequestRecord(models.Model):
 class RequestAttempt(models.Model):
     """One try of a request on one node."""
 
-    record = models.ForeignKey(RequestRecord, on_delete=models.CASCADE, related_name="attempts")
+    # No constraint in the database: it would not let a day of requests be dropped at once.
+    record = models.ForeignKey(RequestRecord, on_delete=models.CASCADE, related_name="attempts", db_constraint=False)
     number = models.PositiveSmallIntegerField(_("attempt"))
     node_id = models.BigIntegerField()
     node_name = models.CharField(_("node"), max_length=100)
@@ -85,7 +86,9 @@ class RequestAttempt(models.Model):
 class RequestPayload(models.Model):
     """What was sent and what came back: compressed, and encrypted unless the operator chose otherwise."""
 
-    record = models.OneToOneField(RequestRecord, on_delete=models.CASCADE, primary_key=True, related_name="payload")
+    record = models.OneToOneField(
+        RequestRecord, on_delete=models.CASCADE, primary_key=True, related_name="payload", db_constraint=False
+    )
     encrypted = models.BooleanField()
     bodies = models.BinaryField(help_text=_("Request and response in one, because sealing costs as much as storing."))
     request_truncated = models.BooleanField(default=False)
@@ -97,6 +100,22 @@ class RequestPayload(models.Model):
 
     def __str__(self) -> str:
         return f"payload of {self.record_id}"
+
+
+class SearchTerm(models.Model):
+    """A text that occurs in the requests of a day: to look for a part of it is to look here, not in every row."""
+
+    day = models.DateField()
+    field = models.CharField(max_length=20)
+    text = models.CharField(max_length=300)
+
+    class Meta:
+        verbose_name = _("search term")
+        verbose_name_plural = _("search terms")
+        constraints = [models.UniqueConstraint(fields=["day", "field", "text"], name="search_term_once")]
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class TokenTotal(models.Model):

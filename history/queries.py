@@ -12,6 +12,7 @@ from django.db.models import F, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 from django.utils import timezone
 
+from history import partitions
 from history.filters import Filters
 from history.models import RequestRecord, TokenTotal
 
@@ -20,6 +21,9 @@ DEFAULT_PAGE_SIZE: Final = 50
 EXPORT_CHUNK: Final = 1000
 # Up to so many matches are looked up at once: their number and every page of them cost one query.
 _MATCHES_AT_ONCE: Final = 10_000
+# In a larger table it is as many as lead on from the page that is asked for, and never more than the last of these.
+_MATCHES_OF_A_LARGE_TABLE: Final = 1_000
+_MATCHES_AT_MOST: Final = 100_000
 # A table of up to so many rows is counted to the last match; a larger one would take seconds.
 _COUNTED_TO_THE_END: Final = 2_000_000
 # Where finding the first of them took longer than this (seconds), there was no index for it: the rest is not counted.
@@ -80,7 +84,8 @@ def find_page(
 
     With an `offset` it is the `per_page` requests after so many instead, and none beyond the last.
     """
-    found = _AllRecords() if filters.is_empty else _Matches(filters.records())
+    until = number * per_page if offset is None else offset + per_page
+    found = _AllRecords() if filters.is_empty else _Matches(filters.records(), until=until)
     pages = -(-found.total // per_page)
     number = max(1, min(number, pages))
     if offset is not None:
@@ -93,8 +98,8 @@ class _AllRecords:
     """Every request there is."""
 
     def __init__(self) -> None:
-        self._last = _end("-id")
-        span = self._last - _end("id") + 1 if self._last else 0
+        self._spans = partitions.spans()
+        span = _length(self._spans)
         is_small = span <= _COUNTED_TO_THE_END
         self.total = RequestRecord.objects.count() if is_small else span
         self.is_exact = True  # retention removes the oldest, so a large table's ids have no gaps worth counting
@@ -104,21 +109,30 @@ class _AllRecords:
         newest_first = RequestRecord.objects.order_by("-id")
         if self._has_gaps:
             return list(newest_first[offset : offset + limit])
-        return list(newest_first.filter(id__lte=self._last - offset)[:limit])
+        return list(newest_first.filter(id__lte=self._id_at(offset))[:limit])
+
+    def _id_at(self, offset: int) -> int:
+        for low, high in self._spans:
+            if offset <= high - low:
+                return high - offset
+            offset -= high - low + 1
+        return 0
 
 
 class _Matches:
     """The requests of a filter: the newest ids at once, the rest only where somebody pages so far."""
 
-    def __init__(self, records: QuerySet[RequestRecord]) -> None:
+    def __init__(self, records: QuerySet[RequestRecord], *, until: int) -> None:
         self._records = records
+        is_small = _length(partitions.spans()) <= _COUNTED_TO_THE_END
+        at_once = _MATCHES_AT_ONCE if is_small else _enough_for(until)
         started = time.monotonic()
-        self._ids = list(records.values_list("id", flat=True)[: _MATCHES_AT_ONCE + 1])
+        self._ids = list(records.values_list("id", flat=True)[: at_once + 1])
         took = time.monotonic() - started
-        complete = len(self._ids) <= _MATCHES_AT_ONCE
-        can_count = took < _SLOW_TO_FIND and _end("-id") - _end("id") < _COUNTED_TO_THE_END
+        complete = len(self._ids) <= at_once
+        can_count = took < _SLOW_TO_FIND and is_small
         self.is_exact = complete or can_count
-        self.total = records.count() if can_count and not complete else min(len(self._ids), _MATCHES_AT_ONCE)
+        self.total = records.count() if can_count and not complete else min(len(self._ids), at_once)
 
     def slice(self, offset: int, limit: int) -> list[RequestRecord]:
         if offset + limit > len(self._ids) < self.total:
@@ -126,8 +140,14 @@ class _Matches:
         return list(RequestRecord.objects.filter(pk__in=self._ids[offset : offset + limit]).order_by("-id"))
 
 
-def _end(order: str) -> int:
-    return RequestRecord.objects.order_by(order).values_list("id", flat=True).first() or 0
+def _enough_for(until: int) -> int:
+    """Matches to look up in a large table, for a page that ends at the one numbered `until`: some more than that."""
+    steps = until // _MATCHES_OF_A_LARGE_TABLE + 1
+    return min(steps * _MATCHES_OF_A_LARGE_TABLE, _MATCHES_AT_MOST)
+
+
+def _length(spans: list[tuple[int, int]]) -> int:
+    return sum(high - low + 1 for low, high in spans)
 
 
 def chunks(filters: Filters, size: int = EXPORT_CHUNK) -> Iterator[list[RequestRecord]]:

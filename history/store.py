@@ -17,6 +17,7 @@ from access.models import ApiKey
 from access.services import note_used
 from history.journal import Journal, Place
 from history.tally import last_uses
+from history.terms import KnownTerms
 from history.writer import Frame, cleaned, is_written, write
 from llmlb_site.lib.events import publish
 
@@ -88,6 +89,7 @@ class StoreThread:
         self._failing_since: datetime | None = None
         self._last_error = ""
         self._uses: dict[int, datetime] = {}
+        self._terms: KnownTerms = set()
         self._unseen = False  # something was written that the dashboard was not told of
         self._hint = _Every(HINT_SECONDS, at_once=True)
         self._key_use = _Every(KEY_USE_SECONDS)
@@ -214,7 +216,7 @@ class StoreThread:
         if batch.doubtful and is_written(frame):
             return
         try:
-            write(frame)
+            write(frame, self._terms)
         except _BATCHS_FAULT:
             self._write_one_by_one(frame)
         self._written += len(frame.entries)

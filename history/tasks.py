@@ -12,3 +12,9 @@ from history import services
 def prune() -> None:
     """Delete requests older than LLMLB_REQUEST_HISTORY_RETENTION_DAYS."""
     services.prune(days=settings.LLMLB.history_retention_days)
+
+
+@shared_task(name="history.prepare_days")
+def prepare_days() -> None:
+    """Make the partitions of the days to come, before they are needed."""
+    services.prepare_days()

@@ -9,10 +9,12 @@ from typing import Any, Final
 import msgspec
 from django.db import connection, models, transaction
 
+from history import partitions
 from history.entries import AttemptEntry, RequestEntry
-from history.models import RequestAttempt, RequestPayload, RequestRecord, TokenTotal
+from history.models import RequestAttempt, RequestPayload, RequestRecord, SearchTerm, TokenTotal
 from history.payloads import Payload
 from history.tally import node_counts, token_totals
+from history.terms import KnownTerms, Source, remember, sources_of, terms_of
 from nodes.models import Node
 
 _MAX_INTEGER: Final = 2**31 - 1
@@ -26,20 +28,26 @@ class Frame(msgspec.Struct):
     payloads: list[Payload | None]
 
 
-def write(frame: Frame) -> None:
+def write(frame: Frame, known: KnownTerms | None = None) -> None:
     """Store a batch: rows, attempts, payloads, totals and nodes' counters, all of it or nothing.
+
+    `known` are search terms that the database has; without it, all of the batch's are written again.
 
     Raises:
         django.db.Error: nothing was written.
     """
+    sources = sources_of(frame.entries) - (known or set())
     with transaction.atomic():
-        ids = _reserve_ids(len(frame.entries))
+        ids = _reserve_ids(frame.entries)
         adapt = _moment_adapter()
         _insert(RequestRecord, [_record_row(pk, entry, adapt) for pk, entry in zip(ids, frame.entries, strict=True)])
         _insert(RequestAttempt, _attempt_rows(ids, frame.entries), without_id=True)
         _insert(RequestPayload, _payload_rows(ids, frame.payloads))
         _add_totals(frame.entries)
         _add_node_counts(frame.entries)
+        _add_terms(sources)
+    if known is not None:
+        remember(known, sources)
 
 
 def is_written(frame: Frame) -> bool:
@@ -167,16 +175,14 @@ def _insert(model: type[models.Model], rows: Sequence[tuple[Any, ...]], *, witho
             cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)  # noqa: S608  # names of our own, values bound
 
 
-def _reserve_ids(count: int) -> Sequence[int]:
-    """Ids for `count` new rows, so that attempts and payloads can name theirs without asking row by row."""
-    table = RequestRecord._meta.db_table
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":  # the transaction is IMMEDIATE: nobody else can insert now
-            cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [table])
-            last = (cursor.fetchone() or (0,))[0]
-            return range(last + 1, last + 1 + count)
-        cursor.execute("SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, count])
-        return [number for (number,) in cursor.fetchall()]
+def _reserve_ids(entries: Sequence[RequestEntry]) -> Sequence[int]:
+    """Ids for new rows, so that attempts and payloads can name theirs without asking row by row."""
+    if partitions.are_used():
+        return partitions.reserve_ids([entry.started_at for entry in entries])
+    with connection.cursor() as cursor:  # the transaction is IMMEDIATE: nobody else can insert now
+        cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [RequestRecord._meta.db_table])
+        last = (cursor.fetchone() or (0,))[0]
+    return range(last + 1, last + 1 + len(entries))
 
 
 _TOTAL_KEY: Final = ("day", "node_id", "model", "api_key_id")
@@ -222,3 +228,14 @@ def _add_node_counts(entries: Iterable[RequestEntry]) -> None:
             "successful_requests = successful_requests + %s, failed_requests = failed_requests + %s WHERE id = %s",
             rows,
         )
+
+
+def _add_terms(sources: Iterable[Source]) -> None:
+    rows = [(connection.ops.adapt_datefield_value(day), field, text) for day, field, text in terms_of(sources)]
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                f"INSERT INTO {SearchTerm._meta.db_table} (day, field, text) VALUES (%s, %s, %s) "  # noqa: S608  # names of our own, values bound
+                "ON CONFLICT DO NOTHING",
+                rows,
+            )

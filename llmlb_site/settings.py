@@ -157,6 +157,7 @@ CELERY_BEAT_SCHEDULE = {
     "probe-excluded-models": {"task": "nodes.probe_excluded", "schedule": 1.0, "options": {"expires": 2}},
     "prune-polls": {"task": "nodes.prune_polls", "schedule": 3600.0, "options": {"expires": 600}},
     "refresh-providers": {"task": "models_catalog.refresh_providers", "schedule": 10.0, "options": {"expires": 8}},
+    "prepare-history": {"task": "history.prepare_days", "schedule": 3600.0, "options": {"expires": 600}},
     "prune-history": {"task": "history.prune", "schedule": 3600.0, "options": {"expires": 600}},
     "prune-credentials": {"task": "access.prune", "schedule": 3600.0, "options": {"expires": 600}},
 }

@@ -16,6 +16,7 @@ from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from access.services import FirstAdmin, ensure_bootstrap_key, ensure_first_admin
+from history.services import prepare_days
 
 log = logging.getLogger("llmlb.serve")
 
@@ -42,7 +43,9 @@ def prepare_database() -> int:
     """
     try:
         with _alone():
-            return _migrate()
+            applied = _migrate()
+            prepare_days()
+            return applied
     except OperationalError as error:
         reason = str(error).strip().splitlines()[0]
         raise CannotStart(f"the database cannot be used (LLMLB_DATABASE_URL, LLMLB_DATA_DIR): {reason}") from error

@@ -18,6 +18,7 @@ from history import recorder as recorder_module
 from history import store as store_module
 from history import writer
 from history.models import RequestPayload, RequestRecord, TokenTotal
+from history.terms import KnownTerms
 from history.writer import Frame
 from tests.history.conftest import StartRecorder, eventually, make_entry, with_bodies
 
@@ -48,11 +49,11 @@ class Database:
         self._real = writer.write
         monkeypatch.setattr(store_module, "write", self.write)
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: Frame, known: KnownTerms | None = None) -> None:
         if self.is_down:
             self.refusals += 1
             raise OperationalError("the database is down")
-        self._real(frame)
+        self._real(frame, known)
         if self.loses_commits:
             self.loses_commits -= 1
             raise OperationalError("the connection was lost while the commit was under way")

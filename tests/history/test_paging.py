@@ -65,10 +65,14 @@ def test_pages_of_a_filter_beyond_what_is_looked_up_at_once(monkeypatch: pytest.
 
 @pytest.mark.usefixtures("many")
 def test_a_very_large_table_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "_MATCHES_AT_ONCE", 12)
+    monkeypatch.setattr(queries, "_MATCHES_OF_A_LARGE_TABLE", 12)
+    monkeypatch.setattr(queries, "_MATCHES_AT_MOST", 24)
     monkeypatch.setattr(queries, "_COUNTED_TO_THE_END", 20)
     page = find_page(Filters(model_exact="odd"), per_page=10)
     assert (page.total, page.is_exact, page.label) == (12, False, "1 / 2+")
+    further = find_page(Filters(model_exact="odd"), number=2, per_page=10)
+    assert (further.total, further.label, numbers(further)[0]) == (24, "2 / 3+", 39)
+    assert find_page(Filters(model_exact="odd"), number=10**9, per_page=10).label == "3 / 3+"
     everything = find_page(Filters(), number=6, per_page=10)
     assert (everything.total, everything.is_exact) == (60, True)
     assert numbers(everything) == list(range(10, 0, -1))

@@ -71,10 +71,10 @@ async def select_available_node_with_queue(
     Raises: Refusal (429 if the queue is full, 504 after `timeout` seconds, 503 if the last holder goes while waiting).
     """
     key = exchange.principal.key_id if exchange.principal is not None else 0
-    lease = state.take(model_id, key, tried, affinity)
+    lease = await state.take(model_id, key, tried, affinity)
     if lease is not None:
         return lease
-    place = state.queue(model_id, key, tried, affinity)
+    place = await state.queue(model_id, key, tried, affinity)
     if place is None:
         waiting = state.stats().waiting
         retry_after = max(RETRY_AFTER_SECONDS, round(state.estimated_wait(1)))

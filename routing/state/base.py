@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,13 +52,20 @@ class State(Protocol):
     def install(self, table: RoutingTable) -> None:
         """From now on this is the fleet. Who waits is served, or told, at once."""
 
-    def take(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> Lease | None:
+    async def take(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> Lease | None:
         """A slot for `model` now, or None while every holder (but those tried) is busy. See `select_node`."""
 
-    def queue(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> Place | None:
+    async def queue(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> Place | None:
         """A place in the queue, or None if it is full."""
 
     def estimated_wait(self, position: int) -> float:
         """Seconds: recent mean processing time x position."""
 
-    def stats(self) -> QueueStats: ...
+    def stats(self) -> QueueStats:
+        """Of all processes that share the state, as far as known."""
+
+    def in_flight_here(self) -> Mapping[int, int]:
+        """Requests of this process per node id; `live.in_flight` has those of the other processes too."""
+
+    def leave(self) -> None:
+        """The process ends: what it still holds is free."""

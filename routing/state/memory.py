@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from routing.core.errors import Refusal, no_capable_node
 from routing.core.queue import FairQueue, Waiting
@@ -99,13 +99,13 @@ class MemoryState:
             self._tell_hopeless()
             self._serve()
 
-    def take(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryLease | None:
+    async def take(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryLease | None:
         lease = self._lease(model, tried, affinity)
         if lease is not None:
             self._queue.took_turn(key)
         return lease
 
-    def queue(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryPlace | None:
+    async def queue(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryPlace | None:
         if len(self._queue) >= self._queue_max:
             self._rejections.add(time.monotonic())
             return None
@@ -126,6 +126,12 @@ class MemoryState:
             timeouts=self._timeouts.count(now),
             rejected=self._rejections.count(now),
         )
+
+    def in_flight_here(self) -> Mapping[int, int]:
+        return self.live.in_flight
+
+    def leave(self) -> None:
+        """Nobody else counts what is here."""
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

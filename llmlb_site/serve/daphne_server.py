@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import globalLogBeginner
 from zope.interface import implementer
 
+from llmlb_site.serve import request_head
 from llmlb_site.serve.lifecycle import Lifecycle, until
 from llmlb_site.serve.listener import BACKLOG
 from routing.core.errors import body_too_large
@@ -34,6 +35,7 @@ SLOWEST_READER_SECONDS: Final = 300.0
 CANCELLED_SECONDS: Final = 2.0
 SERVICE_RESTART: Final = 1012
 WEBSOCKET_LIMIT_BYTES: Final = 64 * 1024
+_MALFORMED: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @implementer(IPushProducer)
@@ -62,6 +64,10 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # untyped base
     def process(self) -> Any:
         if self._refused:
             return None
+        if self._is_malformed():
+            self.channel.transport.write(_MALFORMED)
+            self.channel.loseConnection()
+            return None
         self.requestHeaders.removeHeader(ROOT_PATH_HEADER)
         if self.server.leaving:
             self.channel.persistent = False
@@ -85,6 +91,15 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # untyped base
 
     def stopProducing(self) -> None:
         self.writable.set()
+
+    def _is_malformed(self) -> bool:
+        lines = self.requestHeaders.getAllRawHeaders()
+        headers = [(name.lower(), value) for name, values in lines for value in values]
+        try:
+            request_head.check(self.uri, self.clientproto.decode("ascii").removeprefix("HTTP/"), headers)
+        except request_head.Malformed:
+            return True
+        return False
 
     def _stop_producing(self) -> None:
         self.writable.set()

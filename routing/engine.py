@@ -35,6 +35,7 @@ class Engine:
         self.state = MemoryState(strategy=STRATEGIES[config.load_balancer_mode], queue_max=config.queue_max)
         self.stored = StoredResponses()
         self.principals: Mapping[str, Principal] = {}
+        self.recognised: dict[bytes, Principal] = {}  # see `gateway.auth.recognise`
         self.upstream = upstream or PooledClient(connect_timeout=config.connect_timeout)
         self.recorder = recorder or Recorder()
         self.metrics = Metrics()
@@ -116,6 +117,7 @@ class Engine:
 
     def _install_principals(self, principals: dict[str, Principal]) -> None:
         self.principals = principals
+        self.recognised = {}
 
     def _install(self, table: RoutingTable) -> None:
         self._targets = {

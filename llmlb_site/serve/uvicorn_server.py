@@ -13,9 +13,9 @@ from types import FrameType
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from llmlb_site.serve.http_protocol import LeanProtocol
 from llmlb_site.serve.lifecycle import Lifecycle, until
 from llmlb_site.serve.listener import BACKLOG
 
@@ -41,7 +41,7 @@ class DrainingState(ServerState):
         self.draining = False
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(LeanProtocol):
     """Bounds a request's head in size and time: uvicorn would collect an endless one, and wait for a slow one for ever.
 
     While the server drains, every response says `Connection: close`, so that clients come back elsewhere.
@@ -78,9 +78,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._stop_head_timer()
         super().on_headers_complete()
-        cycle: RequestResponseCycle | None = self.cycle  # None for an upgrade to a WebSocket
-        if self.server_state.draining and cycle is not None:
-            cycle.keep_alive = False
+        if self.server_state.draining and self.cycle is not None:  # None for an upgrade to a WebSocket
+            self.cycle.keep_alive = False
 
     def _bound_head(self, received: int) -> None:
         self._head_bytes += received
@@ -92,8 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         """The last response is complete; until then the connection has more to do than to wait for a head."""
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and cycle.response_complete
+        return self.cycle is not None and self.cycle.response_complete
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 Pair = tuple[int, str]
 
@@ -47,6 +48,13 @@ class ModelInfo:
     created: int = 0
 
 
+class Way(NamedTuple):
+    """The model behind a name, and the nodes that have it but cannot do what an API wants of it."""
+
+    model: str
+    unfit: frozenset[int]
+
+
 # Nodes on which a model has the same shortcomings, with these.
 Inability = tuple[tuple[frozenset[str], frozenset[int]], ...]
 
@@ -68,6 +76,8 @@ class RoutingTable:
     # Cloud providers that have a key, by the prefix of their models, and what they list, with the prefix.
     providers: Mapping[str, NodeEntry] = field(default_factory=dict)
     provider_models: frozenset[str] = frozenset()
+    # By path and asked name, found out once for each: no part of what the table says.
+    ways: dict[tuple[str, str], Way] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def build(

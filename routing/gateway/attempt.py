@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -246,7 +246,7 @@ class Attempts:
         exchange = self._exchange
         target = self._fleet.target(lease.node.id)
         exchange.notes = plan.notes
-        exchange.without_address = lambda said: without_address(said, target)
+        exchange.without_address = partial(without_address, target=target)
         if plan.ready is not None:
             entry.status = 200
             await relay.answer_ready(exchange, plan.ready)
@@ -300,7 +300,7 @@ class Attempts:
         pair = (lease.node.id, exchange.model)
         if exchange.api.infers and self._fleet.exclude(pair, reason, kind=exchange.api.kind, on_connect=on_connect):
             entry.excluded = True
-            exchange.own_exclusions.append(pair)
+            exchange.own_exclusions = [*exchange.own_exclusions, pair]
         if on_connect:
             self._fleet.check_node(lease.node.id)
 
@@ -311,7 +311,7 @@ class Attempts:
             return
         exchange.poison = True
         if exchange.own_exclusions:
-            self._fleet.take_back(exchange.own_exclusions, "poison request")
+            self._fleet.take_back(list(exchange.own_exclusions), "poison request")
             for entry in exchange.attempts:
                 entry.excluded = False
 

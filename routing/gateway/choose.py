@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Sequence
 
 from models_catalog.capabilities import phrase
+from routing.core import prefix
 from routing.core.errors import (
     Refusal,
     capability_mismatch,
@@ -15,7 +16,7 @@ from routing.core.errors import (
     queue_full,
     queue_timeout,
 )
-from routing.core.table import NodeEntry, RoutingTable
+from routing.core.table import NodeEntry, RoutingTable, Way
 from routing.gateway.exchange import Exchange
 from routing.protocols.base import Api, Call
 from routing.state.base import Lease, Place, State
@@ -48,19 +49,42 @@ def unable_nodes(table: RoutingTable, model: str, *wanted: str) -> frozenset[int
     return frozenset[int]().union(*(table.unable(model, capability) for capability in wanted))
 
 
+def find_way(table: RoutingTable, api: Api, name: str) -> Way | None:
+    """Where a request of this API for this name goes, by the table alone; None where that is nowhere now.
+
+    Kept with the table: most requests are for a few names.
+    """
+    key = (api.path, name)
+    way = table.ways.get(key)
+    if way is None:
+        model = table.resolve(name)
+        if prefix.split(model) is not None or why_not(table, model, api.capability) is not None:
+            return None
+        way = table.ways[key] = Way(model, unable_nodes(table, model, api.capability))
+    return way
+
+
 def is_fit(api: Api, call: Call, node: NodeEntry) -> bool:
     """Whether a node that has the model can serve this very call."""
     at_home = call.home is None or call.home == node.id
-    return at_home and node.id not in call.unfit and api.why_unfit(call, node) is None
+    return at_home and node.id not in call.unfit and (api.why_unfit is None or api.why_unfit(call, node) is None)
 
 
 def unfit_among(api: Api, call: Call, holders: Sequence[NodeEntry]) -> frozenset[int]:
     """The holders that cannot serve this call. Raises: Refusal, where that is all of them."""
+    if api.why_unfit is None and call.home is None:
+        return call.unfit
     unfit = frozenset(node.id for node in holders if not is_fit(api, call, node))
     if unfit and len(unfit) == len(holders):
-        refusals = [api.why_unfit(call, node) for node in holders if call.home in (None, node.id)]
-        raise next(filter(None, refusals), no_capable_node(call.model))
+        raise _first_reason(api, call, holders) or no_capable_node(call.model)
     return unfit
+
+
+def _first_reason(api: Api, call: Call, holders: Sequence[NodeEntry]) -> Refusal | None:
+    if api.why_unfit is None:
+        return None
+    refusals = [api.why_unfit(call, node) for node in holders if call.home in (None, node.id)]
+    return next(filter(None, refusals), None)
 
 
 async def select_available_node_with_queue(

@@ -17,7 +17,7 @@ from access.permissions import Permission
 from history.choices import Outcome
 from routing.core import prefix
 from routing.core.errors import Refusal, internal_error, method_not_allowed, model_forbidden, unknown_path
-from routing.core.table import NodeEntry
+from routing.core.table import NodeEntry, Principal
 from routing.engine import Engine
 from routing.gateway import (
     account,
@@ -66,7 +66,7 @@ class Gateway:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange.open(scope, receive, send, client_ip(scope, self._trusted))
+        exchange = Exchange(scope, receive, send, client_ip(scope, self._trusted))
         try:
             await self._dispatch(exchange, scope)
         except Refusal as refusal:
@@ -106,35 +106,49 @@ class Gateway:
         if exchange.method != "POST":
             raise method_not_allowed(exchange.method, api.path, "POST")
         exchange.api = api
-        exchange.principal = await auth.identify(exchange.headers, self._engine, Permission.INFERENCE)
-        api.check_headers(exchange.headers)
+        engine = self._engine
+        principal = exchange.principal = auth.recognise(exchange.headers, engine, Permission.INFERENCE) or (
+            await auth.identify(exchange.headers, engine, Permission.INFERENCE)
+        )
+        if api.check_headers is not None:
+            api.check_headers(exchange.headers)
         call = exchange.call = await self._take_in(exchange, api)
-        if not exchange.principal.may_use(prefix.canonical(call.asked_model)):
+        if principal.allowed_models and not principal.may_use(prefix.canonical(call.asked_model)):
             raise model_forbidden(call.asked_model)
-        asked_provider = await self._find_provider(call)
+        way = None if engine.control.stale else choose.find_way(engine.table, api, call.asked_model)
+        asked_provider = await self._find_provider(call) if way is None else None
         api.check_parameters(call.envelope)
-        call.wants = api.inspect(call)
+        if api.inspect is not None:
+            call.wants = api.inspect(call)
         if asked_provider is not None:
-            stored.bind(api, call, exchange.principal, self._engine, asked_provider.name)
+            stored.bind(api, call, principal, engine, asked_provider.name)
             await self._ask_provider(exchange, asked_provider)
             return
-        await self._find_model(call, api)
+        if way is None or call.wants:
+            await self._find_model(call, api)
+        else:
+            call.model, call.unfit = way
+        await self._ask_nodes(exchange, api, call, principal)
+
+    async def _ask_nodes(self, exchange: Exchange, api: Api, call: Call, principal: Principal) -> None:
         engine = self._engine
-        stored.bind(api, call, exchange.principal, engine)
-        call.unfit |= choose.unfit_among(api, call, engine.table.holders.get(call.model, ()))
-        here = api.answer_here(call, engine.table.holders.get(call.model, ()))
+        if api.refers_to is not None:
+            stored.bind(api, call, principal, engine)
+        holders = engine.table.holders.get(call.model, ())
+        call.unfit |= choose.unfit_among(api, call, holders)
+        here = api.answer_here(call, holders) if api.answer_here is not None else None
         if here is not None and here.ready is not None:
             exchange.notes = here.notes
             await relay.answer_ready(exchange, here.ready)
             return
-        async with HangUp(exchange.receive) as hang_up:
+        async with HangUp(exchange.scope, exchange.receive) as hang_up:
             await Attempts(exchange, engine.state, engine.upstream, engine, self._rules).run()
         if hang_up.seen and not exchange.finished:
             self._hung_up(exchange)
 
     async def _ask_provider(self, exchange: Exchange, asked: NodeEntry) -> None:
         engine = self._engine
-        async with HangUp(exchange.receive) as hang_up:
+        async with HangUp(exchange.scope, exchange.receive) as hang_up:
             await provider.ask(exchange, asked, engine.provider_target(asked), engine.upstream)
         if hang_up.seen and not exchange.finished:
             self._hung_up(exchange)

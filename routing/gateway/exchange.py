@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from history.entries import AttemptEntry
@@ -27,38 +27,29 @@ _QUERY: Final = re.compile(rb"[\x21-\x7e]+")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
-@dataclass(slots=True)
 class Exchange:
-    """State of one request. Times are `time.monotonic()` seconds."""
+    """State of one request. Times are `time.monotonic()` seconds.
 
-    receive: Receive
-    send: Send
-    method: str
-    path: str
-    query: str
-    headers: dict[bytes, bytes]
-    request_id: str
-    client_ip: str
-    began: float = field(default_factory=time.monotonic)
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    A plain class with its first values on the class, because one is made for every request: what a request never
+    touches costs it nothing.
+    """
+
     principal: Principal | None = None
     api: Api | None = None
     dialect: Dialect = OPENAI
     body: bytes = b""
     upload: Spool | None = None
     call: Call | None = None
-    attempts: list[AttemptEntry] = field(default_factory=list)
-    own_exclusions: list[Pair] = field(default_factory=list)
+    own_exclusions: Sequence[Pair] = ()
     poison: bool = False
     provider: str = ""  # the cloud provider that was asked, by its prefix
     queue_seconds: float = 0.0
-    queue_headers: dict[str, str] = field(default_factory=dict)
+    queue_headers: Mapping[str, str] = MappingProxyType({})
     notes: tuple[tuple[bytes, bytes], ...] = ()
     # What went to the client.
     status: int = 0
     first_byte: float | None = None
     bytes_out: int = 0
-    captured: list[bytes] = field(default_factory=list)
     captured_bytes: int = 0
     finished: bool = False
     opaque: bool = False  # the answer is passed on without being understood
@@ -72,6 +63,20 @@ class Exchange:
     tokens: Tokens | None = None
     deltas: int = 0
     completion_texts: Callable[[], Any] | None = None
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, client_ip: str) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.request_id = request_id_of(self.headers)
+        self.client_ip = client_ip
+        self.began = time.monotonic()
+        self.started_at = datetime.now(UTC)
+        self.attempts: list[AttemptEntry] = []
+        self.captured: list[bytes] = []
 
     @property
     def asked_model(self) -> str:
@@ -94,19 +99,10 @@ class Exchange:
     def streaming(self) -> bool:
         return self.call is not None and self.call.streaming
 
-    @classmethod
-    def open(cls, scope: Scope, receive: Receive, send: Send, client_ip: str) -> Exchange:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        return cls(
-            receive=receive,
-            send=send,
-            method=scope["method"],
-            path=scope["path"],
-            query=query_of(scope),
-            headers=headers,
-            request_id=request_id_of(headers),
-            client_ip=client_ip,
-        )
+    @property
+    def query(self) -> str:
+        """With its question mark, as it came; empty where there is none, or none that may stand in a request."""
+        return query_of(self.scope)
 
 
 def query_of(scope: Scope) -> str:

@@ -3,43 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-from routing.gateway.exchange import Receive
+from routing.gateway.exchange import Receive, Scope
+
+
+HANG_UP: Final = "llmlb.hang_up"
 
 
 class HangUp:
     """Inside `async with`, a disconnect of the client cancels the body; afterwards `seen` tells that it was this.
 
     The body of the request must have been read: from then on `receive` has nothing to say but `http.disconnect`.
-    A sibling task waits for that, because the request itself is waiting for something else.
+    A server that offers the extension `llmlb.hang_up` (see `llmlb_site/serve/http_protocol.py`) calls us; with any other a
+    sibling task waits for the message, because the request itself is waiting for something else.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    __slots__ = ("_receive", "_tell", "_watched", "_watcher", "seen")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
+        self._tell: Callable[[Callable[[], None] | None], bool] | None = scope.get("extensions", {}).get(HANG_UP)
         self._watcher: asyncio.Task[None] | None = None
         self._watched: asyncio.Task[object] | None = None
         self.seen = False
 
     async def __aenter__(self) -> Self:
         self._watched = asyncio.current_task()
-        self._watcher = asyncio.create_task(self._watch())
+        if self._tell is None:
+            self._watcher = asyncio.create_task(self._watch())
+        elif self._tell(self._cancel):
+            self._cancel()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        assert self._watcher is not None
-        assert self._watched is not None
-        self._watcher.cancel()
+        if self._tell is not None:
+            self._tell(None)
+        if self._watcher is not None:
+            self._watcher.cancel()
         if self.seen and isinstance(error, asyncio.CancelledError):
+            assert self._watched is not None
             return self._watched.uncancel() == 0
         return False
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._cancel()
+
+    def _cancel(self) -> None:
         self.seen = True
         assert self._watched is not None
         self._watched.cancel()

@@ -57,7 +57,7 @@ def bind(api: Api, call: Call, principal: Principal, engine: Engine, provider_na
         )
 
     call.made = made
-    earlier = api.refers_to(call)
+    earlier = api.refers_to(call) if api.refers_to is not None else None
     if earlier is None:
         return
     stored = engine.stored.find(principal.owner_id, earlier)
@@ -103,7 +103,7 @@ async def follow(exchange: Exchange, engine: Engine) -> None:
     envelope = Envelope(stream="stream=true" in exchange.query.lower())
     path = exchange.path + exchange.query
     call = exchange.call = Call(path, body, envelope, asked_model=stored.asked_model, model=stored.model)
-    async with HangUp(exchange.receive) as hang_up:
+    async with HangUp(exchange.scope, exchange.receive) as hang_up:
         if stored.provider:
             exchange.provider = stored.provider
             target = engine.provider_target(keeper)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import attrgetter
 from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
@@ -209,7 +211,7 @@ class Dialect:
     request_id: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Api:
     """One inference API. `kind` names it in history, `capability` is what a model must be able to do."""
 
@@ -223,20 +225,27 @@ class Api:
     read_envelope: Callable[[bytes], Envelope] = field(default=read_envelope)
     # The model computes for it. Where it does not, failing tells nothing of the model, and excludes it nowhere.
     infers: bool = True
+    # What follows is None where an API has no such thing, so that a request does not pay for it.
     # Raises: Refusal (400), where a header that the API wants is missing.
-    check_headers: Callable[[Mapping[bytes, bytes]], None] = lambda headers: None
+    check_headers: Callable[[Mapping[bytes, bytes]], None] | None = None
     # Raises: Refusal (400), where the request is certainly none of this API.
-    check: Callable[[Envelope], None] = lambda envelope: None
+    check: Callable[[Envelope], None] | None = None
     # An API that takes an upload, not JSON: the envelope of its form. Raises: Refusal (400).
     read_form: Callable[[Form], Envelope] | None = None
     # What else the model must be able to do for this very content. Raises: Refusal (400), for content that cannot be.
-    inspect: Callable[[Call], Sequence[str]] = lambda call: ()
+    inspect: Callable[[Call], Sequence[str]] | None = None
     # Why a node cannot serve this call, though it has the model; None if it can.
-    why_unfit: Callable[[Call, NodeEntry], Refusal | None] = lambda call, node: None
+    why_unfit: Callable[[Call, NodeEntry], Refusal | None] | None = None
     # The id of what a node must have kept for this call to go on from, if it needs any.
-    refers_to: Callable[[Call], str | None] = lambda call: None
+    refers_to: Callable[[Call], str | None] | None = None
     # An answer for which none of the model's nodes has to be asked, or waited for.
-    answer_here: Callable[[Call, Sequence[NodeEntry]], Plan | None] = lambda call, nodes: None
+    answer_here: Callable[[Call, Sequence[NodeEntry]], Plan | None] | None = None
+
+    @cached_property
+    def _given(self) -> Callable[[Envelope], tuple[Any, ...]]:
+        """The parameters that have a range, in the ranges' order."""
+        names = tuple(self.ranges)
+        return attrgetter(*names) if len(names) > 1 else lambda envelope: tuple(getattr(envelope, n) for n in names)
 
     @property
     def listed_as(self) -> str:
@@ -245,11 +254,13 @@ class Api:
 
     def check_parameters(self, envelope: Envelope) -> None:
         """Raises: Refusal (400), for a value that is certainly out of the API's range."""
-        self.check(envelope)
-        for name, allowed in self.ranges.items():
-            value = getattr(envelope, name)
-            if value is not None:
-                allowed.check(name, value)
+        if self.check is not None:
+            self.check(envelope)
+        given = self._given(envelope)
+        if given.count(None) != len(given):
+            for (name, allowed), value in zip(self.ranges.items(), given, strict=True):
+                if value is not None:
+                    allowed.check(name, value)
         if envelope.stream is not None and not isinstance(envelope.stream, bool):
             raise parameter_invalid("stream", "'stream' must be true or false.")
         if envelope.stream_options is not None and not isinstance(envelope.stream_options, dict):

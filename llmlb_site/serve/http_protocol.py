@@ -1,0 +1,308 @@
+"""uvicorn's HTTP/1.1 protocol with less work a request: what a proxied request costs is mostly what a server costs.
+
+What differs from uvicorn's own: one write for head and first piece of body, headers checked in one go, one timer a
+connection instead of one a request, no event and no callback objects, and a hang-up that is told by a call, so that
+nobody needs a task to wait for it. What ASGI promises is the same; so is what goes over the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import urllib.parse
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+log = logging.getLogger("llmlb.serve")
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+
+HANG_UP: Final = "llmlb.hang_up"
+"""The ASGI extension: a function that takes what is to be called when the client has gone, or None to be told no more.
+It answers whether the client has gone already."""
+
+JOINED_BYTES: Final = 64 * 1024  # a longer body is not copied behind its head, but written after it
+# Field lines (RFC 9110, 5): a token, and a value without control characters, so that no header can end the head.
+_HEAD: Final = re.compile(rb"(?:[!#-'*+.^_`|~0-9A-Za-z-]++: [^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
+_NO_BODY: Final = frozenset({204, 304})
+_SERVER_ERROR: Final = b"Internal Server Error"
+
+
+class Cycle:
+    """One request and its answer: what ASGI calls `receive` and `send`."""
+
+    def __init__(self, protocol: LeanProtocol, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+        # Read and written by uvicorn's parser callbacks.
+        self.body = bytearray()
+        self.more_body = True
+        self.message_event = self
+        self._protocol = protocol
+        self._transport: asyncio.Transport = protocol.transport
+        self._flow = protocol.flow
+        self._expects_continue = expects_continue
+        self._news = False
+        self._reader: asyncio.Future[None] | None = None
+        self._gone: Callable[[], None] | None = None
+        self._head = b""
+        self._chunked = False
+        self._length_left = 0
+
+    # --- told by the protocol -------------------------------------------------------------------------------------
+
+    def set(self) -> None:
+        """There is news for the reader: a piece of the body, or the end of the connection."""
+        self._news = True
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+        if self.disconnected and self._gone is not None:
+            gone, self._gone = self._gone, None
+            gone()
+
+    def on_hang_up(self, call: Callable[[], None] | None) -> bool:
+        """See `HANG_UP`."""
+        self._gone = call
+        return self.disconnected
+
+    # --- called by the application --------------------------------------------------------------------------------
+
+    async def run(self, app: Any) -> None:
+        """The application, to the end of its answer; what it leaves undone is ended here."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:  # the server is leaving and its patience is over
+            await self._give_up()
+            raise
+        except Exception:
+            log.exception("the application failed")
+            await self._give_up()
+        else:
+            if not self.response_complete and not self.disconnected:
+                log.error("the application returned without completing its answer")
+                await self._give_up()
+        finally:
+            self._gone = None
+            self._protocol.ended(self)
+
+    async def receive(self) -> Message:
+        if self._expects_continue:
+            self._expects_continue = False
+            if not self._transport.is_closing():
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not self._news and not (self.disconnected or self.response_complete):
+            self._flow.resume_reading()
+            self._reader = self._protocol.loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        self._news = False
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body = bytes(self.body)
+        self.body = bytearray()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def send(self, message: Message) -> None:
+        if self._flow.write_paused and not self.disconnected:
+            await self._flow.drain()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.body":
+            self._send_body(message.get("body", b""), message.get("more_body", False))
+        elif message["type"] == "http.response.start":
+            self._start(message["status"], message.get("headers", ()))
+        else:
+            raise RuntimeError(f"a message that is not expected here: {message['type']!r}")
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _start(self, status: int, headers: Any) -> None:
+        """Make the head. It waits for the first piece of the body, as ASGI allows, and goes out with it."""
+        if self.response_started:
+            raise RuntimeError("the answer has been started already")
+        self.response_started = True
+        self._expects_continue = False
+        self._chunked = self.scope["method"] != "HEAD" and status not in _NO_BODY
+        parts: list[bytes] = []
+        closes = False
+        for name, value in headers:
+            name = name.lower()
+            if name == b"content-length":
+                self._chunked = False
+                self._length_left = int(value)
+            elif name == b"transfer-encoding":
+                continue  # ours to say
+            elif name == b"connection":
+                closes = b"close" in value.lower()
+            parts += (name, b": ", value, b"\r\n")
+        if not closes and not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        self.keep_alive = self.keep_alive and not closes
+        if self._chunked:
+            parts.append(b"transfer-encoding: chunked\r\n")
+        lines = b"".join(parts)
+        if not _HEAD.fullmatch(lines):
+            self.response_started = False
+            raise RuntimeError("a header that is none")
+        self._head = b"%b%b\r\n" % (STATUS_LINE[status], lines)
+
+    def _send_body(self, body: bytes, more: bool) -> None:
+        if not self.response_started or self.response_complete:
+            raise RuntimeError("a piece of an answer that is not under way")
+        head, self._head = self._head, b""
+        if self._chunked:
+            self._write_chunk(head, body, more)
+        elif self.scope["method"] == "HEAD":
+            self._length_left = 0
+            self._transport.write(head)
+        else:
+            self._write_counted(head, body, more)
+        if not more:
+            self._complete()
+
+    def _write_chunk(self, head: bytes, body: bytes, more: bool) -> None:
+        last = b"" if more else b"0\r\n\r\n"
+        if body:
+            self._transport.write(b"%b%x\r\n%b\r\n%b" % (head, len(body), body, last))
+        elif head or last:
+            self._transport.write(head + last)
+
+    def _write_counted(self, head: bytes, body: bytes, more: bool) -> None:
+        self._length_left -= len(body)
+        if self._length_left < 0 or (self._length_left and not more):
+            self._transport.close()  # the client must not take it for whole
+            raise RuntimeError("an answer of another length than its Content-Length says")
+        if len(body) <= JOINED_BYTES:
+            if head or body:
+                self._transport.write(head + body)
+            return
+        self._transport.write(head)
+        self._transport.write(body)
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self.set()
+        if not self.keep_alive:
+            self._transport.close()
+        self._protocol.on_response_complete()
+
+    async def _give_up(self) -> None:
+        """500 where nothing was said yet, else a broken connection: the only way left to tell."""
+        if self.response_started or self.disconnected:
+            self._transport.close()
+            return
+        length = b"%d" % len(_SERVER_ERROR)
+        headers = [(b"content-type", b"text/plain"), (b"content-length", length), (b"connection", b"close")]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": _SERVER_ERROR})
+
+
+class LeanProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a `Cycle` for each request."""
+
+    cycle: Cycle | None  # type: ignore[assignment]  # it has all that uvicorn's protocol uses of its own
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._running: dict[Cycle, asyncio.Task[None]] = {}
+        self._idle_since: float | None = None
+
+    # --- callbacks of the parser ----------------------------------------------------------------------------------
+
+    def on_headers_complete(self) -> None:
+        parser = self.parser
+        version = parser.get_http_version()
+        scope: Scope = self.scope  # type: ignore[assignment]  # uvicorn's is a TypedDict of the same
+        scope["method"] = parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        if parser.should_upgrade() and self._should_upgrade():
+            return
+        self._locate(scope)
+        before = self.cycle
+        cycle = self.cycle = Cycle(
+            self,
+            scope,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            expects_continue=self.expect_100_continue,
+        )
+        scope["extensions"] = {HANG_UP: cycle.on_hang_up}
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:  # pipelined: its turn comes after the answer to the one before
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+
+    def _locate(self, scope: Scope) -> None:
+        url = self.url
+        if url[:1] == b"/" and b"?" not in url and b"#" not in url:
+            raw, query = url, b""
+        else:
+            parsed = httptools.parse_url(url)
+            raw, query = parsed.path or b"/", parsed.query or b""
+        path = raw.decode("ascii")
+        scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + raw if self.root_path else raw
+        scope["query_string"] = query
+
+    def _start_asgi_task(self, cycle: Cycle, app: Any) -> None:  # type: ignore[override]
+        task = self.loop.create_task(cycle.run(app))
+        self._running[cycle] = task
+        self.tasks.add(task)
+
+    def ended(self, cycle: Cycle) -> None:
+        """Told by a cycle whose application has returned."""
+        self.tasks.discard(self._running.pop(cycle))
+
+    # --- one timer a connection -----------------------------------------------------------------------------------
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)  # type: ignore[arg-type]  # the queue holds our cycles
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_idle(self.timeout_keep_alive)
+
+    def data_received(self, data: bytes) -> None:
+        self._idle_since = None
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._idle_since = None
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+
+    def _unset_keepalive_if_required(self) -> None:
+        """The timer looks at `_idle_since` when it fires; nobody cancels it for a request."""
+
+    def _watch_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self._on_idle_timer)
+
+    def _on_idle_timer(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._watch_idle(left)
+        else:
+            self.timeout_keep_alive_handler()

@@ -9,7 +9,6 @@ from typing import Final, Self
 
 from routing.gateway.exchange import Receive, Scope
 
-
 HANG_UP: Final = "llmlb.hang_up"
 
 
@@ -17,7 +16,7 @@ class HangUp:
     """Inside `async with`, a disconnect of the client cancels the body; afterwards `seen` tells that it was this.
 
     The body of the request must have been read: from then on `receive` has nothing to say but `http.disconnect`.
-    A server that offers the extension `llmlb.hang_up` (see `llmlb_site/serve/http_protocol.py`) calls us; with any other a
+    A server that offers the extension `llmlb.hang_up` (`llmlb_site/serve/http_protocol.py`) calls us; with any other a
     sibling task waits for the message, because the request itself is waiting for something else.
     """
 

@@ -16,6 +16,7 @@ class ModelFormat(StrEnum):
     CTRANSLATE2 = "ctranslate2"
     PIPER = "piper"
     DIFFUSERS = "diffusers"
+    UNKNOWN = "unknown"  # a folder that cannot be read, weights in a format that nothing here loads
 
 
 class Task(StrEnum):
@@ -41,7 +42,7 @@ class ModelFile:
     id: str
     path: Path
     format: ModelFormat
-    architectures: tuple[str, ...] = ()  # normalised and de-duplicated: files/architectures.py
+    architectures: tuple[str, ...] = ()  # families, each once: files/architectures.py
     size_bytes: int = 0
     quantization: str = ""  # Q4_K_M, F16, bf16 …; empty where the files do not say
     context_length: int | None = None  # tokens
@@ -53,3 +54,4 @@ class ModelFile:
     files: tuple[Path, ...] = ()
     problem: str = ""  # why this is not a whole model, in plain words
     modified: float = 0.0
+    declared: tuple[str, ...] = ()  # as the files have them: "Qwen2ForCausalLM", "gpt-oss"

@@ -123,7 +123,8 @@ class _Parse:
             raise Malformed(f"cannot be right: its header counts {pairs} keys and {tensors} tensors")
         for _ in range(pairs):
             self._pair()
-        if not _NAME.match(self._text("general.architecture")):
+        first_part = not self._number("split.no")  # the others say nothing but which part they are
+        if first_part and not _NAME.match(self._text("general.architecture")):
             raise Malformed("does not name its architecture")
         self._tensors(tensors)
 

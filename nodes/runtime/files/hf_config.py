@@ -29,6 +29,7 @@ TOKENIZERS: Final = (
 )
 _CONTEXT_KEYS: Final = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 _EXPERT_KEYS: Final = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_DTYPES: Final = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _LARGEST: Final = 2**40  # a count beyond this is no count
 
 
@@ -45,7 +46,7 @@ class HfConfig:
     context_length: int | None = None
     expert_count: int | None = None
     quantization: str = ""  # of `quantization_config`: "gptq-4bit", "fp8"
-    dtype: str = ""  # of `torch_dtype`
+    dtype: str = ""  # of `dtype` or `torch_dtype`, as safetensors call it: "BF16"
     keys: frozenset[str] = frozenset()
     problem: str = ""
 
@@ -74,7 +75,7 @@ def read_config(folder: Path) -> HfConfig:
         context_length=_first_count(document, _CONTEXT_KEYS),
         expert_count=_first_count(document, _EXPERT_KEYS),
         quantization=_quantization(document.get("quantization_config")),
-        dtype=_text(document.get("dtype")) or _text(document.get("torch_dtype")),
+        dtype=_DTYPES.get(_text(document.get("dtype")) or _text(document.get("torch_dtype")), ""),
         keys=frozenset(document),
         problem="" if found else f"{CONFIG} names no architecture",
     )

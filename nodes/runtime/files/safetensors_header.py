@@ -93,6 +93,8 @@ def read_weights(folder: Path, names: Collection[str]) -> Weights:
             for tensor in found.values():
                 dtypes[tensor.dtype] += tensor.data_offsets[1] - tensor.data_offsets[0]
         _check_index(index, tensors)
+        if not tensors:
+            raise Malformed(f"{shown(chosen[0])} holds no tensors")
     except Malformed as problem:
         return Weights(files=chosen, size_bytes=size, problem=str(problem))
     return Weights(

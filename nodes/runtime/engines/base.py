@@ -72,7 +72,13 @@ def missing_modules(*names: str) -> str:
 
 def own_server(module: str, *arguments: str) -> Launch:
     """One of our own small servers (engines/own/), run by this very Python."""
-    return Launch((sys.executable, "-m", f"nodes.runtime.engines.own.{module}", *arguments), {"PYTHONPATH": str(ROOT)})
+    argv = (sys.executable, "-m", f"nodes.runtime.engines.own.{module}", *arguments)
+    return Launch(argv, {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"})
+
+
+def foreign_program(program: str, *arguments: str) -> Launch:
+    """A program of others, with a guard of ours that ends it when the node is gone (engines/own/guard.py)."""
+    return own_server("guard", "--", program, *arguments)
 
 
 def context_tokens(model: ModelFile, setup: Setup) -> int:

@@ -14,6 +14,7 @@ from nodes.runtime.engines.base import (
     Launch,
     Setup,
     context_tokens,
+    foreign_program,
     has_module,
     own_server,
     why_not_architecture,
@@ -64,7 +65,7 @@ class LlamaCpp:
         if model.projector is not None:
             arguments += ["--mmproj", str(model.projector)]
         program = shutil.which(PROGRAM)
-        return Launch((program, *arguments)) if program is not None else own_server("llama", *arguments)
+        return foreign_program(program, *arguments) if program is not None else own_server("llama", *arguments)
 
 
 def _where(model: ModelFile, port: int) -> list[str]:

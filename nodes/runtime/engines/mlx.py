@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import Final
 
 from nodes.runtime.backend import GpuBackend
-from nodes.runtime.engines.base import Launch, Setup, why_not_architecture
+from nodes.runtime.engines.base import Launch, Setup, foreign_program, why_not_architecture
 from nodes.runtime.engines.tables import MLX
 from nodes.runtime.models import ModelFile, ModelFormat, Task
 
@@ -41,4 +42,4 @@ class Mlx:
     def command(self, model: ModelFile, port: int, setup: Setup) -> Launch:
         program = shutil.which(PROGRAM) or PROGRAM
         arguments = ("--model", str(model.path), "--host", "127.0.0.1", "--port", str(port))
-        return Launch((program, *arguments), model_name=LOADED_MODEL)
+        return replace(foreign_program(program, *arguments), model_name=LOADED_MODEL)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import Final
 
 from nodes.runtime.backend import GpuBackend
-from nodes.runtime.engines.base import Launch, Setup, why_not_architecture
+from nodes.runtime.engines.base import Launch, Setup, foreign_program, why_not_architecture
 from nodes.runtime.engines.tables import SD_CPP
 from nodes.runtime.models import ModelFile, ModelFormat, Task
 
@@ -33,4 +34,4 @@ class StableDiffusionCpp:
         program = shutil.which(PROGRAM) or PROGRAM
         arguments = ("--model", str(model.path), "--listen-ip", "127.0.0.1", "--listen-port", str(port))
         # It listens once the model is loaded, and has no page for its health.
-        return Launch((program, *arguments), ready_path="/v1/models")
+        return replace(foreign_program(program, *arguments), ready_path="/v1/models")

@@ -6,7 +6,7 @@ import shutil
 from typing import Final
 
 from nodes.runtime.backend import GpuBackend
-from nodes.runtime.engines.base import Launch, Setup, context_tokens, why_not_architecture
+from nodes.runtime.engines.base import Launch, Setup, context_tokens, foreign_program, why_not_architecture
 from nodes.runtime.engines.tables import VLLM
 from nodes.runtime.models import ModelFile, ModelFormat, Task
 
@@ -46,4 +46,4 @@ class Vllm:
         arguments += ["--max-num-seqs", str(setup.parallel)]
         if tokens := context_tokens(model, setup):
             arguments += ["--max-model-len", str(tokens)]
-        return Launch((program, "serve", str(model.path), *arguments))
+        return foreign_program(program, "serve", str(model.path), *arguments)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from nodes.runtime.backend import GpuBackend
-from nodes.runtime.models import ModelFile
+from nodes.runtime.models import ModelFile, ModelFormat
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 
@@ -39,6 +39,7 @@ class Engine(Protocol):
     """One inference program. Reasons are for people, in plain words; an empty reason is a yes."""
 
     name: str
+    formats: frozenset[ModelFormat]  # what it reads at all; of other formats it is not asked
     paths: frozenset[str]  # every /v1 path that it serves for one kind of model or another
 
     def is_installed(self) -> str:

@@ -12,6 +12,7 @@ class OnnxEmbeddings:
     """An encoder as sentence-transformers and optimum export it, with `tokenizer.json` beside it or one folder up."""
 
     name = "onnx"
+    formats = frozenset({ModelFormat.ONNX})
     paths = frozenset({"/v1/embeddings"})
 
     def is_installed(self) -> str:

@@ -43,6 +43,7 @@ EVERY_LAYER: Final = "999"
 
 class LlamaCpp:
     name = "llama.cpp"
+    formats = frozenset({ModelFormat.GGUF})
     paths = frozenset[str]().union(*PATHS.values())
 
     def is_installed(self) -> str:

@@ -20,6 +20,7 @@ FOREIGN: Final = ("awq", "gptq", "fp8", "bitsandbytes", "compressed-tensors", "a
 
 class Mlx:
     name = "mlx"
+    formats = frozenset({ModelFormat.SAFETENSORS})
     paths = frozenset({"/v1/chat/completions", "/v1/completions"})
 
     def is_installed(self) -> str:

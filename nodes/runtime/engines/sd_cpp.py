@@ -17,6 +17,7 @@ FORMATS: Final = frozenset({ModelFormat.DIFFUSERS, ModelFormat.GGUF, ModelFormat
 
 class StableDiffusionCpp:
     name = "stable-diffusion.cpp"
+    formats = FORMATS
     paths = frozenset({"/v1/images/generations", "/v1/images/edits"})
 
     def is_installed(self) -> str:

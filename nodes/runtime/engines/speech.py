@@ -11,6 +11,7 @@ class FasterWhisper:
     """Whisper models in CTranslate2's format. Computes on the CPU wherever there is no CUDA."""
 
     name = "faster-whisper"
+    formats = frozenset({ModelFormat.CTRANSLATE2})
     paths = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 
     def is_installed(self) -> str:
@@ -33,6 +34,7 @@ class Piper:
     """Piper's voices: an ONNX file with a JSON file of the same name beside it."""
 
     name = "piper"
+    formats = frozenset({ModelFormat.PIPER})
     paths = frozenset({"/v1/audio/speech"})
 
     def is_installed(self) -> str:

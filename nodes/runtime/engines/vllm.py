@@ -21,6 +21,7 @@ PATHS: Final = {
 
 class Vllm:
     name = "vllm"
+    formats = frozenset({ModelFormat.SAFETENSORS})
     paths = frozenset[str]().union(*PATHS.values())
 
     def is_installed(self) -> str:

@@ -45,7 +45,7 @@ class HfConfig:
     model_type: str = ""
     context_length: int | None = None
     expert_count: int | None = None
-    quantization: str = ""  # of `quantization_config`: "gptq-4bit", "fp8"
+    quantization: str = ""  # "gptq-4bit", "fp8", "mlx-4bit"
     dtype: str = ""  # of `dtype` or `torch_dtype`, as safetensors call it: "BF16"
     keys: frozenset[str] = frozenset()
     problem: str = ""
@@ -74,7 +74,7 @@ def read_config(folder: Path) -> HfConfig:
         model_type=_text(document.get("model_type")),
         context_length=_first_count(document, _CONTEXT_KEYS),
         expert_count=_first_count(document, _EXPERT_KEYS),
-        quantization=_quantization(document.get("quantization_config")),
+        quantization=_quantization(document.get("quantization_config")) or _mlx(document.get("quantization")),
         dtype=_DTYPES.get(_text(document.get("dtype")) or _text(document.get("torch_dtype")), ""),
         keys=frozenset(document),
         problem="" if found else f"{CONFIG} names no architecture",
@@ -119,6 +119,15 @@ def _first_count(document: dict[str, Any], keys: tuple[str, ...]) -> int | None:
             if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _LARGEST:
                 return value
     return None
+
+
+def _mlx(value: Any) -> str:
+    """MLX says how it has quantised, and not that it was MLX."""
+    return (
+        _quantization({"quant_method": "mlx", "bits": value["bits"]})
+        if isinstance(value, dict) and "bits" in value
+        else ""
+    )
 
 
 def _quantization(value: Any) -> str:

@@ -146,7 +146,7 @@ def _folder_model(folder: Folder, form: ModelFormat, config: HfConfig, task: Tas
 
 
 def _own_files(folder: Folder) -> Iterable[File]:
-    """What belongs to the model of a folder: all in it and below it, but for GGUF files: those are models themselves."""
+    """What belongs to the model of a folder: all in it and below it, but for GGUF files, models themselves."""
     return (file for file in folder.all_files() if not file.path.name.lower().endswith(".gguf"))
 
 

@@ -25,6 +25,8 @@ def main() -> int:
             return program.wait(SECONDS_BETWEEN_LOOKS)
         except subprocess.TimeoutExpired:
             continue
+    if os.getpgrp() == os.getpid():  # its own workers too
+        os.killpg(os.getpgrp(), signal.SIGKILL)
     program.kill()
     return 1
 

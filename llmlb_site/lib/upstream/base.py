@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 Headers = list[tuple[bytes, bytes]]
+PoolKey = tuple[str, int, bool]
 
 
 class BodySource(Protocol):
@@ -20,6 +21,10 @@ class BodySource(Protocol):
 
     def pieces(self) -> Iterator[bytes]:
         """From the beginning, in pieces of modest size."""
+
+
+# Inference has a dozen paths; paths with ids in them need not be kept.
+MAX_OPENINGS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,24 @@ class Target:
     @cached_property
     def netloc(self) -> str:
         return urlsplit(self.base_url).netloc
+
+    @cached_property
+    def pool_key(self) -> PoolKey:
+        """Targets with the same one can share connections: host, port, TLS."""
+        return (self.host, self.port, self.secure)
+
+    def opening(self, method: str, path: str) -> bytes:
+        """The request line and the header lines that are the same for every request to this path."""
+        opening = self._openings.get((method, path))
+        if opening is None:
+            opening = f"{method} {self.prefix}{path} HTTP/1.1\r\n".encode("ascii") + self.head
+            if len(self._openings) < MAX_OPENINGS:
+                self._openings[method, path] = opening
+        return opening
+
+    @cached_property
+    def _openings(self) -> dict[tuple[str, str], bytes]:
+        return {}
 
     @cached_property
     def head(self) -> bytes:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Final
 
 from llmlb_site.lib.host_addresses import is_no_host
-from llmlb_site.lib.upstream.base import BodySource, Headers, Target, UpstreamAnswer
+from llmlb_site.lib.upstream.base import BodySource, Headers, PoolKey, Target, UpstreamAnswer
 from llmlb_site.lib.upstream.connection import Connection, StaleConnection
 from llmlb_site.lib.upstream.faults import ConnectFault
 
@@ -21,28 +20,32 @@ from llmlb_site.lib.upstream.faults import ConnectFault
 # connection which is just being closed is rarely run.
 IDLE_SECONDS: Final = 4.0
 MAX_IDLE_PER_NODE: Final = 256
-
-PoolKey = tuple[str, int, bool]
+# How often it is looked who has waited too long: a time-out, which is seconds, comes late by so much at most.
+TICK_SECONDS: Final = 0.1
 
 
 class Answer:
     """`UpstreamAnswer` over one connection, which goes back to the pool if the body was read to its end."""
 
-    __slots__ = ("_connection", "_release", "headers", "status")
+    __slots__ = ("_client", "_connection", "_key", "headers", "read", "status")
 
-    def __init__(self, connection: Connection, release: Callable[[Connection], None]) -> None:
+    def __init__(self, client: PooledClient, key: PoolKey, connection: Connection) -> None:
+        self._client = client
+        self._key = key
         self._connection: Connection | None = connection
-        self._release = release
         self.status = connection.status
         self.headers = connection.headers
-
-    async def read(self) -> bytes:
-        return await self._connection.read() if self._connection is not None else b""
+        self.read = connection.read
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._release(connection)
+            self.read = _nothing
+            self._client._give_back(self._key, connection)
+
+
+async def _nothing() -> bytes:
+    return b""
 
 
 class PooledClient:
@@ -53,6 +56,9 @@ class PooledClient:
         self._idle: defaultdict[PoolKey, list[Connection]] = defaultdict(list)
         self._tls: ssl.SSLContext | None = None
         self._closed = False
+        # Those that a node owes bytes to. One timer looks after all of them, instead of one a request.
+        self._asking: set[Connection] = set()
+        self._ticking = False
 
     async def send(
         self, target: Target, method: str, path: str, headers: Headers, body: bytes | BodySource, *, silence: float
@@ -60,19 +66,21 @@ class PooledClient:
         """See `Upstream.send`."""
         source = None if isinstance(body, bytes) else body
         data = _request_bytes(target, method, path, headers, body)
-        key = (target.host, target.port, target.secure)
+        key = target.pool_key
         connection = self._reuse(key) or await self._connect(key)
+        self._watch(connection)
         try:
             try:
                 await connection.ask(data, source, silence)
             except StaleConnection:
-                connection.abort()
+                self._abort(connection)
                 connection = await self._connect(key)
+                self._watch(connection)
                 await connection.ask(data, source, silence)
         except BaseException:
-            connection.abort()
+            self._abort(connection)
             raise
-        return Answer(connection, lambda used: self._give_back(key, used))
+        return Answer(self, key, connection)
 
     async def aclose(self) -> None:
         self._closed = True
@@ -84,7 +92,9 @@ class PooledClient:
     def _reuse(self, key: PoolKey) -> Connection | None:
         """The connection used last, so that the others may grow old and be closed."""
         idle = self._idle.get(key)
-        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        if not idle:
+            return None
+        oldest = idle[-1].loop_time() - IDLE_SECONDS
         while idle:
             connection = idle.pop()
             if connection.lost or connection.transport.is_closing():
@@ -122,10 +132,32 @@ class PooledClient:
     def _give_back(self, key: PoolKey, connection: Connection) -> None:
         idle = self._idle[key]
         if self._closed or not connection.reusable or len(idle) >= MAX_IDLE_PER_NODE:
-            connection.abort()
+            self._abort(connection)
             return
+        self._asking.discard(connection)
         connection.rest()
         idle.append(connection)
+
+    def _abort(self, connection: Connection) -> None:
+        self._asking.discard(connection)
+        connection.abort()
+
+    def _watch(self, connection: Connection) -> None:
+        self._asking.add(connection)
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        """Whoever a node has kept waiting for too long is told so. Ends when nobody waits."""
+        self._ticking = bool(self._asking)
+        if not self._asking:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in tuple(self._asking):
+            connection.check_silence(now)
+        loop.call_later(TICK_SECONDS, self._tick)
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -135,7 +167,7 @@ class PooledClient:
 
 def _request_bytes(target: Target, method: str, path: str, headers: Headers, body: bytes | BodySource) -> bytes:
     """The head, and the body with it if it is in memory."""
-    parts = [f"{method} {target.prefix}{path} HTTP/1.1\r\n".encode("ascii"), target.head]
+    parts = [target.opening(method, path)]
     for name, value in headers:
         parts += (name, b": ", value, b"\r\n")
     held = body if isinstance(body, bytes) else b""

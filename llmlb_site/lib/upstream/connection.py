@@ -38,7 +38,6 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_silence",
-        "_timer",
         "_until_close",
         "_waiter",
         "_write_paused",
@@ -56,10 +55,11 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.requests = 0
         self.idle_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._reset()
+        # One for all answers of the connection; it holds us as we hold it, until the connection is lost.
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._reset(0.0)
 
-    def _reset(self) -> None:
+    def _reset(self, silence: float) -> None:
         self.status = 0
         self.headers: Headers = []
         self._chunks: deque[bytes] = deque()
@@ -75,8 +75,8 @@ class Connection(asyncio.Protocol):
         self._error: NodeFault | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._write_paused = False
-        self._silence = 0.0
-        self._deadline = 0.0
+        self._silence = silence
+        self._deadline = self._loop.time() + silence
 
     # --- used by the client ---------------------------------------------------------------------------------------
 
@@ -88,19 +88,17 @@ class Connection(asyncio.Protocol):
 
         Raises: StaleConnection, SendFault, TimeoutFault, MalformedFault.
         """
-        self._begin(data, silence)
+        self._reset(silence)
+        self.requests += 1
+        self.transport.write(data)
         if source is not None:
             await self._send_body(source)
-        await self._head()
-
-    def _begin(self, data: bytes, silence: float) -> None:
-        self._reset()
-        self.requests += 1
-        self._silence = silence
-        self._parser = httptools.HttpResponseParser(self)
-        self._deadline = self._loop.time() + silence
-        self._watch_silence()
-        self.transport.write(data)
+        while not self._head_done:
+            if self._error is not None:
+                if self.requests > 1 and self._fresh_bytes == 0 and isinstance(self._error, SendFault):
+                    raise StaleConnection
+                raise self._error
+            await self._wait()
 
     async def _send_body(self, source: BodySource) -> None:
         """Stops early where the node has answered already, or is gone: `_head` tells which."""
@@ -114,14 +112,6 @@ class Connection(asyncio.Protocol):
 
     def _takes_more(self) -> bool:
         return not (self.lost or self._head_done or self._error is not None)
-
-    async def _head(self) -> None:
-        while not self._head_done:
-            if self._error is not None:
-                if self.requests > 1 and self._fresh_bytes == 0 and isinstance(self._error, SendFault):
-                    raise StaleConnection
-                raise self._error
-            await self._wait()
 
     async def read(self) -> bytes:
         """Raises: BrokenFault, TimeoutFault, MalformedFault. See `UpstreamAnswer.read`."""
@@ -146,13 +136,22 @@ class Connection(asyncio.Protocol):
         return self._keep_alive and not self.lost
 
     def rest(self) -> None:
-        """Between two requests: no time-out, and whatever comes now is not asked for."""
-        self._stop_watching()
+        """Between two requests: whatever comes now is not asked for."""
         self._waiter = None
         self.idle_since = self._loop.time()
 
+    def loop_time(self) -> float:
+        return self._loop.time()
+
+    def check_silence(self, now: float) -> None:
+        """Called by the client a few times a second while an answer is awaited. `now` is the loop's time."""
+        if self._paused:  # it is the client that is slow
+            self._deadline = now + self._silence
+        elif now >= self._deadline and not self._complete:
+            self._fail(TimeoutFault("the node was silent for too long"))
+            self.abort()
+
     def abort(self) -> None:
-        self._stop_watching()
         self.lost = True
         self.transport.abort()
 
@@ -169,6 +168,7 @@ class Connection(asyncio.Protocol):
         self._deadline = self._loop.time() + self._silence
         if not self._head_done:
             self._head_bytes += len(data)
+        assert self._parser is not None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -185,6 +185,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        self._parser = None
         if self._complete or self.requests == 0:
             return
         if self._head_done and self._until_close and error is None:
@@ -211,12 +212,14 @@ class Connection(asyncio.Protocol):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        assert self._parser is not None
         self.status = self._parser.get_status_code()
         self._informational = self.status < 200
         if self._informational:
             return
-        names = {name for name, _ in self.headers}
-        self._until_close = not names & {b"content-length", b"transfer-encoding"} and self.status not in (204, 304)
+        if not self._parser.should_keep_alive():  # which it says, too, where only the end of the connection ends it
+            names = {name for name, _ in self.headers}
+            self._until_close = not names & {b"content-length", b"transfer-encoding"} and self.status not in (204, 304)
         self._head_done = True
         self._wake()
 
@@ -233,6 +236,7 @@ class Connection(asyncio.Protocol):
             self.headers = []
             self._informational = False
             return
+        assert self._parser is not None
         self._keep_alive = self._parser.should_keep_alive()  # afterwards the parser has forgotten
         self._finish()
 
@@ -254,27 +258,4 @@ class Connection(asyncio.Protocol):
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _watch_silence(self) -> None:
-        """One timer a request, moved on lazily: a byte costs an assignment, not a timer."""
-        self._stop_watching()
-        self._timer = self._loop.call_at(self._deadline, self._on_timer)
-
-    def _on_timer(self) -> None:
-        if self._paused:  # it is the client that is slow
-            self._deadline = self._loop.time() + self._silence
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._on_timer)
-            return
-        if not self._complete:
-            self._fail(TimeoutFault("the node was silent for too long"))
-            self.abort()
-
-    def _stop_watching(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        await self._waiter

@@ -142,6 +142,27 @@ class ApiKey(Credential):
         return "active" if self.enabled and self.owner.is_active else "disabled"
 
 
+class KeyLimit(models.Model):
+    """How much a key may use, over all models or of one. What is empty is not limited."""
+
+    key = models.ForeignKey(ApiKey, verbose_name=_("API key"), on_delete=models.CASCADE, related_name="limits")
+    model = models.CharField(_("model"), max_length=300, blank=True, help_text=_("Empty: over all models together."))
+    requests_per_minute = models.PositiveBigIntegerField(_("requests per minute"), null=True, blank=True)
+    tokens_per_minute = models.PositiveBigIntegerField(_("tokens per minute"), null=True, blank=True)
+    concurrent_requests = models.PositiveBigIntegerField(_("requests at once"), null=True, blank=True)
+    tokens_per_day = models.PositiveBigIntegerField(_("tokens per day"), null=True, blank=True)
+    tokens_per_month = models.PositiveBigIntegerField(_("tokens per month"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("limit")
+        verbose_name_plural = _("limits")
+        ordering = ["model"]
+        constraints = [models.UniqueConstraint(fields=["key", "model"], name="key_limit_once_per_model")]
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.model}".rstrip()
+
+
 class SignInToken(Credential):
     """What `POST /api/auth/login` gives: a Bearer token for `/api/*` that can be revoked and dies with the user."""
 

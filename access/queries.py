@@ -9,12 +9,12 @@ from typing import NamedTuple
 from django.db.models import QuerySet
 
 from access import keys
-from access.models import ApiKey, SignInToken, User
+from access.models import ApiKey, KeyLimit, SignInToken, User
 from access.permissions import Permission, Role
 
 
 class PrincipalRow(NamedTuple):
-    """An API key as the gateway needs it: no ORM object, nothing lazy."""
+    """An API key as the gateway needs it, nothing lazy."""
 
     key_id: int
     public_id: str
@@ -27,11 +27,13 @@ class PrincipalRow(NamedTuple):
     expires_at: datetime | None
     revoked: bool
     enabled: bool
+    limits: tuple[KeyLimit, ...]
 
 
 def live_principals() -> Iterator[PrincipalRow]:
     """Every key that may be live, with what it may do. Revoked ones are left out; the other flags are the caller's."""
-    for key in ApiKey.objects.filter(revoked_at=None).select_related("owner").order_by().iterator(2000):
+    live = ApiKey.objects.filter(revoked_at=None).select_related("owner").prefetch_related("limits")
+    for key in live.order_by().iterator(2000):
         yield PrincipalRow(
             key_id=key.pk,
             public_id=key.public_id,
@@ -44,6 +46,7 @@ def live_principals() -> Iterator[PrincipalRow]:
             expires_at=key.expires_at,
             revoked=False,
             enabled=key.enabled,
+            limits=tuple(key.limits.all()),
         )
 
 

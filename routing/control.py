@@ -19,7 +19,10 @@ from django.db import close_old_connections
 
 from llmlb_site.lib import events, health
 from routing import snapshot
+from routing.budgets import SpentTokens
+from routing.core.limits import Limit
 from routing.core.table import Principal, RoutingTable
+from routing.state.limits import Tokens
 
 log = logging.getLogger("llmlb.control")
 
@@ -32,21 +35,27 @@ Job = Callable[[], object]
 
 
 class Control:
-    """Owns the thread. `on_table` and `on_principals` get what was read, through `deliver`: on the event loop."""
+    """Owns the thread. The `on_…` get what was read, through `deliver`: on the event loop."""
 
     def __init__(
         self,
         on_table: Callable[[RoutingTable], None],
         on_principals: Callable[[dict[str, Principal]], None],
         deliver: Callable[[Job], None],
+        on_tokens: Callable[[list[Tokens]], None],
     ) -> None:
         self._on_table = on_table
         self._on_principals = on_principals
         self._deliver = deliver
+        self._on_tokens = on_tokens
+        self._budgets: tuple[Limit, ...] = ()
+        self._spent = SpentTokens()
+        self._table = RoutingTable()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="llmlb-control", daemon=True)
         self._seen = snapshot.Revisions(-1, -1)
         self._read_at = 0.0
+        self._budgets_read_at = 0.0
         self._lock = threading.Lock()
         self._next_look: Future[None] | None = None
         self._unsubscribe: list[Callable[[], None]] = []
@@ -140,11 +149,17 @@ class Control:
         now = snapshot.read_revisions()
         if now.keys != self._seen.keys:
             principals = snapshot.read_principals()
+            limits = (limit for each in principals.values() if each.limits is not None for limit in each.limits.all)
+            self._budgets = tuple(limit for limit in limits if limit.has_budget)
             self._deliver(lambda: self._on_principals(principals))
         if now.fleet != self._seen.fleet or time.monotonic() - self._read_at > REFRESH_SECONDS:
             self._read_at = time.monotonic()
-            table = snapshot.read_table()
+            table = self._table = snapshot.read_table()
             self._deliver(lambda: self._on_table(table))
+        if self._budgets and (now != self._seen or time.monotonic() - self._budgets_read_at > REFRESH_SECONDS):
+            self._budgets_read_at = time.monotonic()
+            tokens = self._spent.read(self._budgets, self._table.resolve)
+            self._deliver(lambda: self._on_tokens(tokens))
         self._seen = now
         self._deliver(lambda: self._contains(announced))
 

@@ -17,7 +17,10 @@ from routing.control import Control
 from routing.core.select import STRATEGIES
 from routing.core.table import NodeEntry, Pair, Principal, RoutingTable
 from routing.metrics import Metrics
+from routing.state.limits import Limiter, MemoryLimiter
 from routing.state.memory import MemoryState
+from routing.state.redis_limits import RedisLimiter
+from routing.state.redis_link import RedisLink
 from routing.state.stored import StoredResponses
 
 log = logging.getLogger("llmlb.routing")
@@ -39,8 +42,10 @@ class Engine:
         self.upstream = upstream or PooledClient(connect_timeout=config.connect_timeout)
         self.recorder = recorder or Recorder()
         self.metrics = Metrics()
+        self.link = RedisLink(config.redis_url) if config.redis_url else None
+        self.limits: Limiter = RedisLimiter(self.link) if self.link is not None else MemoryLimiter()
         self.draining = False
-        self.control = Control(self._install, self._install_principals, self._on_loop)
+        self.control = Control(self._install, self._install_principals, self._on_loop, self.limits.at_least)
         self._targets: dict[int, Target] = {}
         self._provider_targets: dict[str, Target] = {}
         self._pending: dict[Pair, str] = {}
@@ -49,12 +54,16 @@ class Engine:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.recorder.start()
+        if self.link is not None:
+            await self.link.start()
         await asyncio.to_thread(self.control.start)
         await asyncio.sleep(0)  # the first tables were handed to this loop: let it take them
 
     async def stop(self) -> None:
         """Everything that requests left to be written is written."""
         await asyncio.to_thread(self.control.stop)
+        if self.link is not None:
+            await self.link.aclose()
         await self.upstream.aclose()
         await asyncio.to_thread(self.recorder.stop)
 
@@ -118,6 +127,8 @@ class Engine:
     def _install_principals(self, principals: dict[str, Principal]) -> None:
         self.principals = principals
         self.recognised = {}
+        limits = (limit for each in principals.values() if each.limits is not None for limit in each.limits.all)
+        self.limits.keep_only(limit.id for limit in limits)
 
     def _install(self, table: RoutingTable) -> None:
         self._targets = {

@@ -13,6 +13,7 @@ from models_catalog.capabilities import Abilities, abilities_of, capabilities_of
 from models_catalog.models import CatalogModel, ModelAlias
 from models_catalog.queries import ProviderState, known_of, provider_states
 from nodes.models import Node, NodeModel, NodeStatus
+from routing.core.limits import KeyLimits, Limit
 from routing.core.table import Inability, ModelInfo, NodeEntry, Pair, Principal, RoutingTable
 
 
@@ -41,6 +42,18 @@ def read_principals() -> dict[str, Principal]:
             allowed_models=frozenset(row.allowed_models),
             expires_at=row.expires_at.timestamp() if row.expires_at is not None else None,
             owner_id=row.owner_id,
+            limits=KeyLimits.of(
+                Limit(
+                    row.key_id,
+                    each.model,
+                    requests=each.requests_per_minute or 0,
+                    tokens=each.tokens_per_minute or 0,
+                    concurrent=each.concurrent_requests or 0,
+                    day=each.tokens_per_day or 0,
+                    month=each.tokens_per_month or 0,
+                )
+                for each in row.limits
+            ),
         )
         for row in live_principals()
         if row.enabled and row.owner_active and not row.revoked

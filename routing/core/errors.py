@@ -107,6 +107,17 @@ def model_forbidden(model: str) -> Refusal:
     return Refusal(403, "model_not_allowed", message, type="permission_error", param="model")
 
 
+def over_limit(type: str, message: str, retry_after: int) -> Refusal:
+    """A limit per minute, or of requests at once; `type` says of what, as OpenAI does. `retry_after`: milliseconds."""
+    return Refusal(429, "rate_limit_exceeded", message, type=type, headers=_retry_headers(retry_after))
+
+
+def budget_used_up(message: str, retry_after: int) -> Refusal:
+    """Trying again at once, as clients do after a 429, is of no use: so it has a code of its own, as at OpenAI."""
+    type = "insufficient_quota"
+    return Refusal(429, type, message, type=type, headers=_retry_headers(retry_after))
+
+
 def no_nodes() -> Refusal:
     return Refusal(503, "no_nodes_available", "No node is online.", type=UNAVAILABLE, headers={"Retry-After": "5"})
 
@@ -174,6 +185,11 @@ def node_connection_error(attempts: int) -> Refusal:
 
 def internal_error() -> Refusal:
     return Refusal(500, "internal_error", "The gateway failed on this request. It has been logged.", type="api_error")
+
+
+def _retry_headers(milliseconds: int) -> Mapping[str, str]:
+    """The seconds of RFC 9110, 10.2.3, rounded up; and the milliseconds, which OpenAI's SDKs prefer."""
+    return {"Retry-After": str(-(-milliseconds // 1000)), "Retry-After-Ms": str(milliseconds)}
 
 
 def _tries(attempts: int) -> str:

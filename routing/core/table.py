@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from routing.core.limits import KeyLimits
+
 Pair = tuple[int, str]
 
 
@@ -175,6 +177,7 @@ class Principal:
     allowed_models: frozenset[str] = frozenset()
     expires_at: float | None = None
     owner_id: int = 0
+    limits: KeyLimits | None = None
 
     def may_use(self, model: str) -> bool:
         return not self.allowed_models or model in self.allowed_models

@@ -21,6 +21,7 @@ from routing.core.table import NodeEntry, Principal
 from routing.engine import Engine
 from routing.gateway import (
     account,
+    admit,
     auth,
     choose,
     intake,
@@ -115,6 +116,8 @@ class Gateway:
         call = exchange.call = await self._take_in(exchange, api)
         if principal.allowed_models and not principal.may_use(prefix.canonical(call.asked_model)):
             raise model_forbidden(call.asked_model)
+        if principal.limits is not None:
+            await admit.admit(exchange, engine, principal.limits)
         way = None if engine.control.stale else choose.find_way(engine.table, api, call.asked_model)
         asked_provider = await self._find_provider(call) if way is None else None
         api.check_parameters(call.envelope)
@@ -223,6 +226,8 @@ class Gateway:
     def _settle(self, exchange: Exchange) -> None:
         engine = self._engine
         entry = account.entry_of(exchange, engine.state.live, self._keep_payloads)
+        if exchange.hold is not None:
+            admit.settle(exchange, engine, entry)
         engine.metrics.observe(
             entry.kind,
             entry.outcome,

@@ -16,6 +16,7 @@ from routing.core.table import Pair, Principal
 from routing.core.usage import Tokens
 from routing.gateway.spool import Spool
 from routing.protocols.base import OPENAI, Api, Call, Dialect
+from routing.state.limits import Hold
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -46,6 +47,8 @@ class Exchange:
     queue_seconds: float = 0.0
     queue_headers: Mapping[str, str] = MappingProxyType({})
     notes: tuple[tuple[bytes, bytes], ...] = ()
+    hold: Hold | None = None  # what is reserved of the key's limits
+    limit_headers: Sequence[tuple[bytes, bytes]] = ()
     # What went to the client.
     status: int = 0
     first_byte: float | None = None

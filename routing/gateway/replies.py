@@ -62,6 +62,7 @@ def own_headers(exchange: Exchange) -> HeaderList:
     if exchange.dialect.request_id:
         headers.append((exchange.dialect.request_id, exchange.request_id.encode("ascii")))
     headers += exchange.notes
+    headers += exchange.limit_headers
     return headers
 
 

@@ -35,13 +35,16 @@ class Tokens(NamedTuple):
 
 @dataclass(slots=True)
 class Hold:
-    """What one admitted request has reserved. To be settled once, however the request ends."""
+    """What one admitted request has reserved. To be settled once, however the request ends.
+
+    `shared_slot` is the one that it was counted in elsewhere; 0 where only this process knows of it.
+    """
 
     limits: Sequence[Limit]
     wanted: int
     slot: int
     period: Period
-    shared: bool = False
+    shared_slot: int = 0
 
 
 class Verdict(NamedTuple):
@@ -54,8 +57,6 @@ class Verdict(NamedTuple):
 
 class Limiter(Protocol):
     """Belongs to one event loop. `limits` are those that apply to one request."""
-
-    async def start(self) -> None: ...
 
     async def reserve(self, limits: Sequence[Limit], wanted: int) -> Verdict:
         """Count a request that may take `wanted` tokens on all of `limits`, or on none of them."""
@@ -157,9 +158,6 @@ class MemoryLimiter:
     def __init__(self) -> None:
         self._used: dict[str, Used] = {}
 
-    async def start(self) -> None:
-        """There is nothing to connect."""
-
     async def reserve(self, limits: Sequence[Limit], wanted: int) -> Verdict:
         now, unix = monotonic_ms(), unix_ms()
         slot, period = slot_of(now), period_of(unix // DAY)
@@ -200,6 +198,10 @@ class MemoryLimiter:
     async def read(self, limits: Sequence[Limit]) -> Sequence[Reading]:
         now, period = monotonic_ms(), period_of(unix_ms() // DAY)
         return [self.of(limit).reading(limit, 0, now, period) for limit in limits]
+
+    def held(self) -> list[tuple[str, int, int]]:
+        """Limits that count requests now: how many, and the tokens that these have reserved."""
+        return [(id, used.running, used.reserved) for id, used in self._used.items() if used.running]
 
     def of(self, limit: Limit) -> Used:
         used = self._used.get(limit.id)

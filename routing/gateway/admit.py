@@ -1,0 +1,128 @@
+"""Step 3: is there room in what the key may use? And when the request is over: what it has really taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from history.entries import RequestEntry
+from models_catalog.capabilities import TEXT
+from routing.core import prefix
+from routing.core.errors import Refusal, budget_used_up, over_limit
+from routing.core.limits import Denial, KeyLimits, Limit, Minute, duration
+from routing.engine import Engine
+from routing.gateway.exchange import Exchange, HeaderList
+from routing.protocols.base import Api, Call
+
+# A byte-pair token is about four bytes of JSON, in English as in Japanese (three bytes a character, 1.3 a token).
+BYTES_PER_TOKEN: Final = 4
+IMAGE_TOKENS: Final = 1000
+# What an answer may take that nobody has bounded; most are far shorter.
+UNBOUNDED_ANSWER: Final = 1000
+MOST_TOKENS: Final = 10_000_000
+_MOST_CHOICES: Final = 8
+_EMBEDDED: Final = b";base64,"
+
+
+async def admit(exchange: Exchange, engine: Engine, limits: KeyLimits) -> None:
+    """Reserve what the request may take. Raises: Refusal (429)."""
+    api, call = exchange.api, exchange.call
+    assert api is not None
+    assert call is not None
+    resolve = engine.table.resolve
+    applying = (
+        limits.applying(prefix.canonical(resolve(call.asked_model)), resolve) if limits.models else limits.overall
+    )
+    if not applying:
+        return
+    verdict = await engine.limits.reserve(applying, wanted_tokens(api, call))
+    exchange.limit_headers = headers_of(applying, verdict.minutes)
+    if verdict.denial is not None:
+        raise refusal_of(verdict.denial)
+    exchange.hold = verdict.hold
+
+
+def settle(exchange: Exchange, engine: Engine, entry: RequestEntry) -> None:
+    """Correct what was reserved. A request that came to nothing, and not by the client's fault, counts as none."""
+    hold, exchange.hold = exchange.hold, None
+    if hold is not None:
+        failed = exchange.status >= 500 or (bool(exchange.error_code) and not exchange.attempts)
+        engine.limits.settle(hold, entry.total_tokens or 0, counts=not failed)
+
+
+def wanted_tokens(api: Api, call: Call) -> int:
+    """The most that the request is expected to take: its prompt, and as much as it lets the model say."""
+    if not api.infers:
+        return 0
+    prompt = prompt_tokens(call.body)
+    if api.capability != TEXT:
+        return prompt
+    envelope: Any = call.envelope
+    most = envelope.max_completion_tokens or envelope.max_tokens or getattr(envelope, "max_output_tokens", None)
+    # Not checked yet: what cannot be is refused later, and counts as if it were not there.
+    answer = most if type(most) is int and 0 < most <= MOST_TOKENS else UNBOUNDED_ANSWER
+    choices = envelope.n if type(envelope.n) is int and 0 < envelope.n <= _MOST_CHOICES else 1
+    return prompt + answer * choices
+
+
+def prompt_tokens(body: bytes) -> int:
+    """An estimate without reading the document. Embedded images and files count by the piece, not by their bytes."""
+    length, images = len(body), 0
+    start = body.find(_EMBEDDED)
+    while start >= 0:
+        end = body.find(b'"', start)
+        end = len(body) if end < 0 else end
+        length -= end - start
+        images += 1
+        start = body.find(_EMBEDDED, end)
+    return length // BYTES_PER_TOKEN + images * IMAGE_TOKENS
+
+
+def refusal_of(denial: Denial) -> Refusal:
+    """The words in which clients are told."""
+    limit = denial.limit
+    whose = f"this API key with the model '{limit.model}'" if limit.model else "this API key"
+    again = f"Please try again in {duration(denial.retry_after)}."
+    numbers = f"Limit {denial.allowed}, Used {denial.used}, Requested {denial.wanted}."
+    match denial.kind:
+        case "day" | "month":
+            message = f"The token budget of {whose} for this {denial.kind} is used up. {numbers} {again}"
+            return budget_used_up(message, denial.retry_after)
+        case "reserved":
+            message = f"What is left of the token budget of {whose} is reserved by running requests. {numbers} {again}"
+            return over_limit("tokens", message, denial.retry_after)
+        case "concurrent":
+            message = f"Rate limit reached for {whose} on concurrent requests. {numbers} {again}"
+            return over_limit("requests", message, denial.retry_after)
+        case _:
+            message = f"Rate limit reached for {whose} on {denial.kind} per min. {numbers} {again}"
+            return over_limit(denial.kind, message, denial.retry_after)
+
+
+def headers_of(limits: Sequence[Limit], minutes: Sequence[Minute]) -> HeaderList:
+    """`x-ratelimit-*` as OpenAI sends them. Where two limits count the request, of the one with less left."""
+    headers: HeaderList = []
+    left, allowed, reset = _UNLIMITED
+    for limit, minute in zip(limits, minutes, strict=True):
+        if limit.requests and limit.requests - minute.requests < left:
+            left, allowed, reset = limit.requests - minute.requests, limit.requests, minute.requests_reset
+    if allowed:
+        headers += _three(b"requests", allowed, left, reset)
+    left, allowed, reset = _UNLIMITED
+    for limit, minute in zip(limits, minutes, strict=True):
+        if limit.tokens and limit.tokens - minute.tokens < left:
+            left, allowed, reset = limit.tokens - minute.tokens, limit.tokens, minute.tokens_reset
+    if allowed:
+        headers += _three(b"tokens", allowed, left, reset)
+    return headers
+
+
+_UNLIMITED: Final = (1 << 62, 0, 0)
+
+
+def _three(what: bytes, allowed: int, left: int, reset: int) -> HeaderList:
+    return [
+        (b"x-ratelimit-limit-" + what, b"%d" % allowed),
+        (b"x-ratelimit-remaining-" + what, b"%d" % max(0, left)),
+        (b"x-ratelimit-reset-" + what, duration(reset).encode("ascii")),
+    ]

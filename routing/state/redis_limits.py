@@ -1,0 +1,330 @@
+"""Limits that several gateway processes share: the counters are in Redis, each request asks once, in one round trip.
+
+Each process counts its own requests too, and what Redis told it last of the budgets. So a Redis that is away, or has
+lost everything, costs exactness between the processes and nothing else: a process goes on with its own counters, and
+gives back to Redis what it knows. What a process that died was serving is free as soon as it counts as dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import hiredis
+
+from llmlb_site.lib import health
+from routing.core.limits import DAY, SLOT, SLOTS, Limit, Minute, Period, Reading, period_of
+from routing.state.limits import Hold, MemoryLimiter, Tokens, Verdict, denied, monotonic_ms, unix_ms
+from routing.state.redis_link import LIVENESS, Argument, RedisDown, RedisLink, Script
+
+PART: Final = "limits"  # its name in /readyz, beside the link's own
+
+# A window is a hash: the amount of each slot, `u` the sum, `o` the oldest slot that may be there, `n` the newest.
+# What processes hold is a hash: `c:<process>` requests running, `r:<process>` tokens that these have reserved.
+# Budgets are a hash: `d<day>` and `m<month>`.
+_COMMON: Final = (
+    LIVENESS
+    + f"""
+local SLOT, SLOTS = {SLOT}, {SLOTS}
+local slot = math.floor(now / SLOT)
+local function number(value) return value and tonumber(value) or 0 end
+local function leaves(of) return (of + 1) * SLOT + SLOT * SLOTS - now end
+
+-- What is used, without what has left the minute.
+local function used_of(key)
+  local head = redis.call('HMGET', key, 'u', 'o', 'n')
+  local used, oldest, newest = number(head[1]), number(head[2]), number(head[3])
+  if newest == 0 then return 0 end
+  if newest > slot + 4 then -- the clock was put back: all of it counts from now on
+    redis.call('DEL', key)
+    if used > 0 then redis.call('HSET', key, 'u', used, 'o', slot, 'n', slot, slot, used) end
+    return used
+  end
+  local gone = slot - SLOTS
+  if newest < gone then redis.call('DEL', key) return 0 end
+  if oldest >= gone then return used end
+  while oldest < gone do
+    local amount = redis.call('HGET', key, oldest)
+    if amount then
+      used = used - tonumber(amount)
+      redis.call('HDEL', key, oldest)
+    end
+    oldest = oldest + 1
+  end
+  redis.call('HSET', key, 'u', used, 'o', oldest)
+  return used
+end
+
+local function add(key, amount)
+  redis.call('HINCRBY', key, slot, amount)
+  redis.call('HINCRBY', key, 'u', amount)
+  redis.call('HSETNX', key, 'o', slot)
+  redis.call('HSET', key, 'n', slot)
+  redis.call('PEXPIRE', key, 2 * SLOT * SLOTS)
+end
+
+-- How long until `wanted` more fit, and until nothing is used.
+local function waits(key, used, wanted, limit)
+  local excess = used + math.min(wanted, limit) - limit
+  local amounts, slots = {{}}, {{}}
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    local at = tonumber(flat[i])
+    if at then
+      amounts[at] = tonumber(flat[i + 1])
+      if amounts[at] > 0 then slots[#slots + 1] = at end
+    end
+  end
+  table.sort(slots)
+  local wait = 0
+  for _, at in ipairs(slots) do
+    if excess > 0 then
+      excess = excess - amounts[at]
+      if excess <= 0 then wait = leaves(at) end
+    end
+  end
+  return wait, #slots > 0 and leaves(slots[#slots]) or 0
+end
+
+-- Requests running and tokens reserved; `exactly`: without what processes hold that have died.
+local function held(key, exactly)
+  local running, reserved = 0, 0
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    if exactly and not is_alive(string.sub(flat[i], 3)) then
+      redis.call('HDEL', key, flat[i])
+    elseif string.sub(flat[i], 1, 1) == 'c' then
+      running = running + tonumber(flat[i + 1])
+    else
+      reserved = reserved + tonumber(flat[i + 1])
+    end
+  end
+  return running, reserved
+end
+
+-- What is used of a budget, which may be less than a process knows: then something was lost here.
+local function budget(key, field, known)
+  local used = number(redis.call('HGET', key, field))
+  known = tonumber(known)
+  if known > used then
+    redis.call('HSET', key, field, known)
+    redis.call('EXPIRE', key, 4000000)
+    return known
+  end
+  return used
+end
+local function affords(used, limit, reserved, wanted)
+  return limit == 0 or (used < limit and (reserved == 0 or used + reserved + wanted <= limit))
+end
+"""
+)
+
+# KEYS: of each limit requests, tokens, held, budgets. ARGV: process, wanted (-1: only look), day, month, and of each
+# limit requests, tokens, concurrent, day, month, and what this process knows of the day and the month.
+# Answers 1 or 0 (not admitted), and a Reading of each limit; of the waits and resets only where it is 0.
+_RESERVE: Final = Script(
+    _COMMON
+    + """
+local process, wanted, day, month = ARGV[1], tonumber(ARGV[2]), 'd' .. ARGV[3], 'm' .. ARGV[4]
+local looks = wanted < 0
+if looks then wanted = 0 end
+local count, admitted, readings = #KEYS / 4, true, {}
+for i = 0, count - 1 do
+  local key, arg = i * 4, 4 + i * 7
+  local requests, tokens, concurrent = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3])
+  local of_day, of_month = tonumber(ARGV[arg + 4]), tonumber(ARGV[arg + 5])
+  local r = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+  if requests > 0 then
+    r[1] = used_of(KEYS[key + 1])
+    if r[1] >= requests then admitted = false end
+  end
+  if tokens > 0 then
+    r[4] = used_of(KEYS[key + 2])
+    if r[4] + math.min(wanted, tokens) > tokens then admitted = false end
+  end
+  r[9] = budget(KEYS[key + 4], day, ARGV[arg + 6])
+  r[10] = budget(KEYS[key + 4], month, ARGV[arg + 7])
+  r[7], r[8] = held(KEYS[key + 3], false)
+  local function fit()
+    return (concurrent == 0 or r[7] < concurrent)
+      and affords(r[9], of_day, r[8], wanted) and affords(r[10], of_month, r[8], wanted)
+  end
+  if not fit() then
+    r[7], r[8] = held(KEYS[key + 3], true)
+    if not fit() then admitted = false end
+  end
+  readings[i + 1] = r
+end
+if looks then admitted = false end
+for i = 0, count - 1 do
+  local key, arg = i * 4, 4 + i * 7
+  local requests, tokens, r = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2]), readings[i + 1]
+  if not admitted then
+    if requests > 0 then r[2], r[3] = waits(KEYS[key + 1], r[1], 1, requests) end
+    if tokens > 0 then r[5], r[6] = waits(KEYS[key + 2], r[4], wanted, tokens) end
+  else
+    if requests > 0 then add(KEYS[key + 1], 1) end
+    if tokens > 0 then add(KEYS[key + 2], wanted) end
+    redis.call('HINCRBY', KEYS[key + 3], 'c:' .. process, 1)
+    redis.call('HINCRBY', KEYS[key + 3], 'r:' .. process, wanted)
+    redis.call('EXPIRE', KEYS[key + 3], 86400)
+  end
+end
+return {admitted and 1 or 0, slot, leaves(slot), readings}
+"""
+)
+
+# KEYS as above. ARGV: process, slot, wanted, used, day, month, 1 if the request counts, and of each limit tokens.
+_SETTLE: Final = Script(
+    _COMMON
+    + """
+local process, at, wanted, used = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local function give_back(key, amount)
+  local less = math.min(amount, number(redis.call('HGET', key, at)))
+  if less > 0 then
+    redis.call('HINCRBY', key, at, -less)
+    redis.call('HINCRBY', key, 'u', -less)
+  end
+end
+local function let_go(key, field, amount)
+  if redis.call('HEXISTS', key, field) == 1 and redis.call('HINCRBY', key, field, -amount) <= 0 then
+    redis.call('HDEL', key, field)
+  end
+end
+for i = 0, #KEYS / 4 - 1 do
+  local key = i * 4
+  if ARGV[7] == '0' then give_back(KEYS[key + 1], 1) end
+  if used < wanted then
+    give_back(KEYS[key + 2], wanted - used)
+  elseif used > wanted and ARGV[8 + i] ~= '0' then
+    used_of(KEYS[key + 2])
+    add(KEYS[key + 2], used - wanted)
+  end
+  let_go(KEYS[key + 3], 'c:' .. process, 1)
+  let_go(KEYS[key + 3], 'r:' .. process, wanted)
+  if used > 0 then
+    redis.call('HINCRBY', KEYS[key + 4], 'd' .. ARGV[5], used)
+    redis.call('HINCRBY', KEYS[key + 4], 'm' .. ARGV[6], used)
+    redis.call('EXPIRE', KEYS[key + 4], 4000000)
+  end
+end
+"""
+)
+
+# KEYS: held, of each limit. ARGV: process, and of each limit requests running and tokens reserved.
+_RESTATE: Final = Script(
+    """
+for i = 1, #KEYS do
+  local requests, tokens = ARGV[i * 2], ARGV[i * 2 + 1]
+  redis.call('HDEL', KEYS[i], 'c:' .. ARGV[1], 'r:' .. ARGV[1])
+  if requests ~= '0' then redis.call('HSET', KEYS[i], 'c:' .. ARGV[1], requests, 'r:' .. ARGV[1], tokens) end
+end
+"""
+)
+
+
+class RedisLimiter:
+    """`Limiter` of one of several processes. The link is somebody else's to start and to close."""
+
+    def __init__(self, link: RedisLink, *, prefix: str = "llmlb:limits:") -> None:
+        self._link = link
+        self._prefix = prefix
+        self._own = MemoryLimiter()
+        self._refusing = False
+        link.on_up(self._restate)
+
+    async def reserve(self, limits: Sequence[Limit], wanted: int) -> Verdict:
+        unix = unix_ms()
+        if not self._link.up:
+            return await self._own.reserve(limits, wanted)
+        try:
+            answer = await self._ask(limits, wanted, unix)
+        except RedisDown:
+            return await self._own.reserve(limits, wanted)
+        except hiredis.ReplyError as error:
+            self._refused(error)
+            return await self._own.reserve(limits, wanted)
+        self._refused(None)
+        admitted, slot, reset, found = answer
+        readings = [Reading._make(each) for each in found]
+        period = period_of(unix // DAY)
+        self._own.at_least(
+            Tokens(limit.id, period, of.day, of.month)
+            for limit, of in zip(limits, readings, strict=True)
+            if limit.has_budget
+        )
+        if not admitted:
+            return denied(limits, readings, wanted, unix)
+        hold = self._own.count(limits, wanted, monotonic_ms(), period).hold
+        assert hold is not None
+        hold.shared_slot = slot
+        minutes = [Minute(of.requests + 1, reset, of.tokens + wanted, reset) for of in readings]
+        return Verdict(hold, minutes)
+
+    def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
+        self._own.settle(hold, used, counts=counts)
+        if hold.shared_slot:
+            self._settle(hold.limits, hold.shared_slot, hold.wanted, used, hold.period, counts=counts)
+
+    def at_least(self, tokens: Iterable[Tokens]) -> None:
+        """Redis is told with the next request that asks there."""
+        self._own.at_least(tokens)
+
+    def keep_only(self, ids: Iterable[str]) -> None:
+        self._own.keep_only(ids)
+
+    async def read(self, limits: Sequence[Limit]) -> Sequence[Reading]:
+        if self._link.up and limits:
+            try:
+                return [Reading._make(each) for each in (await self._ask(limits, -1, unix_ms()))[3]]
+            except (RedisDown, hiredis.ReplyError):
+                pass  # as if it were down from the beginning
+        return await self._own.read(limits)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    async def _ask(self, limits: Sequence[Limit], wanted: int, unix: int) -> Any:
+        period = period_of(unix // DAY)
+        arguments: list[Argument] = [self._link.process, wanted, period.day, period.month]
+        for limit in limits:
+            known = self._own.of(limit)
+            arguments += (limit.requests, limit.tokens, limit.concurrent, limit.day, limit.month)
+            arguments += (known.days.get(period.day, 0), known.months.get(period.month, 0))
+
+        def take_back(answer: Any) -> None:
+            """Whoever asked has left before the answer came."""
+            if answer[0]:
+                self._settle(limits, answer[1], wanted, 0, period, counts=False)
+
+        return await self._link.run(_RESERVE, self._keys(limits), *arguments, unwanted=take_back)
+
+    def _settle(
+        self, limits: Sequence[Limit], slot: int, wanted: int, used: int, period: Period, *, counts: bool
+    ) -> None:
+        of_each = [limit.tokens for limit in limits]
+        self._link.tell_script(
+            _SETTLE,
+            self._keys(limits),
+            *(self._link.process, slot, wanted, used, period.day, period.month, int(counts)),
+            *of_each,
+        )
+
+    def _refused(self, error: hiredis.ReplyError | None) -> None:
+        """Redis answers, but does not do it: it has no memory left, or has become a replica."""
+        if error is not None:
+            self._refusing = True
+            health.report(PART, ok=False, detail=f"Redis refuses ({error}); this process counts for itself"[:200])
+        elif self._refusing:
+            self._refusing = False
+            health.report(PART, ok=True)
+
+    def _restate(self) -> None:
+        """A new connection: what this process holds is what it knows, whatever became of what it said before."""
+        held = self._own.held()
+        if held:
+            keys = tuple(f"{self._prefix}{id}:h" for id, _running, _reserved in held)
+            numbers = [number for _id, *both in held for number in both]
+            self._link.tell_script(_RESTATE, keys, self._link.process, *numbers)
+
+    def _keys(self, limits: Sequence[Limit]) -> tuple[str, ...]:
+        return tuple(f"{self._prefix}{limit.id}:{part}" for limit in limits for part in "rthb")

@@ -24,6 +24,7 @@ OTHER_PREFIXES: Final = ("LLMLB_TEST_",)
 VARIABLE_NAMES: Final[Mapping[str, str]] = {
     "queue_timeout": "LLMLB_QUEUE_TIMEOUT_SECS",
     "inference_timeout": "LLMLB_INFERENCE_TIMEOUT_SECS",
+    "client_timeout": "LLMLB_CLIENT_TIMEOUT_SECS",
     "exclusion_probe_max": "LLMLB_EXCLUSION_PROBE_SECS",
     "max_multipart_bytes": "LLMLB_MAX_MULTIPART_BYTES",
     "history_retention_days": "LLMLB_REQUEST_HISTORY_RETENTION_DAYS",

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from llmlb_site.serve import request_head
 from llmlb_site.serve.lifecycle import Lifecycle, until
-from llmlb_site.serve.listener import BACKLOG
+from llmlb_site.serve.listener import BACKLOG, drop_vanished
 from routing.core.errors import body_too_large
 from routing.protocols.base import OPENAI
 
@@ -31,7 +31,6 @@ log = logging.getLogger("llmlb.serve")
 reactor: Any = twisted_reactor  # a module to mypy, the asyncio reactor at run time
 
 ROOT_PATH_HEADER: Final = b"daphne-root-path"
-SLOWEST_READER_SECONDS: Final = 300.0
 CANCELLED_SECONDS: Final = 2.0
 SERVICE_RESTART: Final = 1012
 WEBSOCKET_LIMIT_BYTES: Final = 64 * 1024
@@ -175,6 +174,7 @@ class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]  # untyped bas
         )
         silent: Any = lambda _: None  # noqa: E731
         globalLogBeginner.beginLoggingTo([silent], redirectStandardIO=False, discardBuffer=True)
+        drop_vanished(self._sockets, self._lifecycle.client_seconds)
         for bound in self._sockets:
             bound.listen(BACKLOG)
             self._ports.append(reactor.adoptStreamPort(bound.fileno(), bound.family, self.http_factory))
@@ -226,7 +226,7 @@ class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]  # untyped bas
 
     async def _wait_for_reader(self, protocol: BoundedRequest) -> None:
         try:
-            await asyncio.wait_for(protocol.writable.wait(), SLOWEST_READER_SECONDS)
+            await asyncio.wait_for(protocol.writable.wait(), self._lifecycle.client_seconds)
         except TimeoutError:
             protocol.transport.abortConnection()
 

@@ -16,7 +16,8 @@ class Lifecycle:
     """Callbacks of one server, and how long it may take to leave.
 
     `drain_seconds`: how long running requests may go on after SIGTERM. `notice_seconds`: how long the listener stays
-    open after SIGTERM while /readyz already says 503, so that a load balancer in front can see it.
+    open after SIGTERM while /readyz already says 503, so that a load balancer in front can see it. `client_seconds`:
+    how long a client may make no progress, sending a request or reading an answer.
     """
 
     listening: Callable[[], None]
@@ -24,6 +25,7 @@ class Lifecycle:
     stop_beside: Callable[[], None]
     drain_seconds: float
     notice_seconds: float = 1.0
+    client_seconds: float = 30.0
     start: Callable[[], Awaitable[None]] = _nothing
     stop: Callable[[], Awaitable[None]] = _nothing
 

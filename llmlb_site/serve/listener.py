@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from typing import Final
 
 BACKLOG: Final = 2048
+OPEN_FILES: Final = 65536
 WILDCARDS: Final = frozenset({"", "0.0.0.0", "::", "*"})  # noqa: S104  # recognised, not chosen
 
 
@@ -29,6 +31,27 @@ def bind(host: str, port: int) -> list[socket.socket]:
             opened.close()
         raise CannotListen(_reason(error, host, port)) from error
     return sockets
+
+
+def drop_vanished(sockets: list[socket.socket], seconds: float) -> None:
+    """Have the kernel end connections whose other side is gone, or takes nothing at all, for so long.
+
+    Connections inherit this from the socket that they came in on. Other systems than Linux have their own time-outs.
+    """
+    for listening in sockets:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(seconds)))
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(seconds / 3)))
+
+
+def raise_file_limit() -> None:
+    """As many open files as the system lets this user have, up to `OPEN_FILES`: each connection is two of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def base_url(host: str, port: int) -> str:

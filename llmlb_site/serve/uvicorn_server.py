@@ -1,4 +1,4 @@
-"""uvicorn with the shutdown that a gateway needs, and with limits on what may arrive before a request is one."""
+"""uvicorn with the shutdown that a gateway needs."""
 
 from __future__ import annotations
 
@@ -13,90 +13,16 @@ from types import FrameType
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.server import ServerState
 
-from llmlb_site.serve.http_protocol import LeanProtocol
+from llmlb_site.serve.bounds import BoundedProtocol, DrainingState
 from llmlb_site.serve.lifecycle import Lifecycle, until
-from llmlb_site.serve.listener import BACKLOG
+from llmlb_site.serve.listener import BACKLOG, drop_vanished
 
 log = logging.getLogger("llmlb.serve")
 
-HEAD_LIMIT_BYTES: Final = 64 * 1024
-HEAD_TIMEOUT_SECONDS: Final = 20.0
 # Longer than the 60 s after which nginx lets go of an idle upstream connection: whoever is in front closes first.
 KEEP_ALIVE_SECONDS: Final = 75
 CANCELLED_SECONDS: Final = 2.0
-_HEAD_TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 27\r\nconnection: close\r\n\r\n"
-    b"Request headers are too big"
-)
-
-
-class DrainingState(ServerState):
-    """uvicorn's shared state, plus whether the server is on its way out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.draining = False
-
-
-class BoundedProtocol(LeanProtocol):
-    """Bounds a request's head in size and time: uvicorn would collect an endless one, and wait for a slow one for ever.
-
-    While the server drains, every response says `Connection: close`, so that clients come back elsewhere.
-    """
-
-    server_state: DrainingState
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._in_head = True
-        self._head_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self.timeout_keep_alive_handler)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        was_in_head = self._in_head
-        super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            self._bound_head(len(data) if was_in_head else 0)
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._head_bytes = 0
-        self._stop_head_timer()
-        super().on_headers_complete()
-        if self.server_state.draining and self.cycle is not None:  # None for an upgrade to a WebSocket
-            self.cycle.keep_alive = False
-
-    def _bound_head(self, received: int) -> None:
-        self._head_bytes += received
-        if self._head_bytes > HEAD_LIMIT_BYTES:
-            self.transport.write(_HEAD_TOO_LARGE)
-            self.transport.close()
-        elif self._head_timer is None and self._is_idle():
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self.timeout_keep_alive_handler)
-
-    def _is_idle(self) -> bool:
-        """The last response is complete; until then the connection has more to do than to wait for a head."""
-        return self.cycle is not None and self.cycle.response_complete
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
 
 
 class DrainingServer(uvicorn.Server):
@@ -106,7 +32,7 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
         super().__init__(config)
-        self.server_state = DrainingState()
+        self.server_state = DrainingState(lifecycle.client_seconds)
         self._lifecycle = lifecycle
         self._seen_draining_until = 0.0
 
@@ -186,4 +112,5 @@ def run(application: Any, sockets: list[socket.socket], lifecycle: Lifecycle) ->
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
+    drop_vanished(sockets, lifecycle.client_seconds)
     DrainingServer(config, lifecycle).run(sockets=sockets)

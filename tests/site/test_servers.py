@@ -26,11 +26,11 @@ BOTH = pytest.mark.parametrize("server", ["uvicorn", "daphne"])
 class Running:
     """A server with the small application."""
 
-    def __init__(self, server: str, drain_seconds: float) -> None:
+    def __init__(self, server: str, drain_seconds: float, client_seconds: float) -> None:
         self.port = free_port()
         command = [sys.executable, "-W", "error::DeprecationWarning", "-m", "tests.support.small_app"]
         self.process = subprocess.Popen(
-            [*command, server, str(self.port), str(drain_seconds)],
+            [*command, server, str(self.port), str(drain_seconds), str(client_seconds)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -63,8 +63,8 @@ Serve = Callable[..., Running]
 def serve() -> Iterator[Serve]:
     started: list[Running] = []
 
-    def start(server: str, *, drain_seconds: float = 10) -> Running:
-        started.append(Running(server, drain_seconds))
+    def start(server: str, *, drain_seconds: float = 10, client_seconds: float = 30) -> Running:
+        started.append(Running(server, drain_seconds, client_seconds))
         return started[-1]
 
     yield start
@@ -233,6 +233,74 @@ def test_large_bodies_and_pipelined_requests_are_not_taken_for_heads(serve: Serv
         answers = client.recv(65536)
     assert answers.count(b"HTTP/1.1 200 OK") == 6
     assert b" 431 " not in answers
+
+
+POST = b"POST /stream HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n"
+
+
+@pytest.mark.parametrize("begun", [b"POST /str", POST, POST + b"\r\n", POST + b"\r\nhello"])
+def test_who_dribbles_a_request_is_told_408(serve: Serve, begun: bytes) -> None:
+    running = serve("uvicorn", client_seconds=1)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
+        began = time.monotonic()
+        client.sendall(begun)
+        for byte in b"xyz":
+            time.sleep(0.25)
+            client.sendall(bytes([byte]))
+        answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert 0.9 < time.monotonic() - began < 2.5
+
+
+def test_who_says_nothing_is_cut_without_a_word(serve: Serve) -> None:
+    running = serve("uvicorn", client_seconds=1)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
+        assert read_all(client) == b""
+
+
+def test_who_goes_on_sending_may_take_longer(serve: Serve) -> None:
+    running = serve("uvicorn", client_seconds=1)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
+        client.sendall(b"POST /stream HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 200000\r\n\r\n")
+        for _ in range(10):
+            client.sendall(b"x" * 20_000)
+            time.sleep(0.25)
+        assert b"end 200000" in read_all(client)
+
+
+def test_a_stream_may_last_longer_than_a_client_may_wait(serve: Serve) -> None:
+    assert "end" in serve("uvicorn", client_seconds=1).get("/stream").text
+
+
+@BOTH
+def test_who_never_reads_is_cut(serve: Serve, server: str) -> None:
+    running = serve(server, client_seconds=1)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
+        client.sendall(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n")
+        wait_until(lambda: running.get("/floods").text == "0", seconds=5, what="the writer has been let go")
+        assert b"flood end" not in read_all(client)
+
+
+def test_fields_after_a_body_count_for_nothing(serve: Serve) -> None:
+    running = serve("uvicorn")
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
+        head = b"POST /headers HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        client.sendall(head + b"2\r\nhi\r\n0\r\nauthorization: Bearer evil\r\n\r\n")
+        answer = read_all(client)
+    assert b"transfer-encoding" in answer
+    assert b"evil" not in answer
+
+
+def read_all(client: socket.socket) -> bytes:
+    """What comes until the other side closes or resets the connection."""
+    read = b""
+    try:
+        while part := client.recv(1 << 20):
+            read += part
+    except ConnectionError:
+        pass
+    return read
 
 
 def accepts(port: int) -> bool:

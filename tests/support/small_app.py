@@ -1,4 +1,4 @@
-"""A small ASGI application on one of our servers: `python -m tests.support.small_app <server> <port> <drain seconds>`.
+"""A small ASGI application on one of our servers: see `main`.
 
 It shows what a server does with streams, bodies, slow readers and signals, without the rest of the product.
 """
@@ -15,7 +15,7 @@ from llmlb_site.serve.listener import bind
 BODY_LIMIT_BYTES: Final = 1_000_000
 LINES: Final = 20
 LINE_SECONDS: Final = 0.1
-state: dict[str, Any] = {"draining": False, "sent": 0}
+state: dict[str, Any] = {"draining": False, "sent": 0, "floods": 0}
 
 
 def say(word: str) -> None:
@@ -34,8 +34,14 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, 200, str(state["sent"]).encode())
     elif scope["path"] == "/root":
         await answer(send, 200, scope["root_path"].encode())
+    elif scope["path"] == "/floods":
+        await answer(send, 200, str(state["floods"]).encode())
+    elif scope["path"] == "/headers":
+        await answer(send, 200, repr(scope["headers"]).encode())
     elif scope["path"] == "/flood":
+        state["floods"] += 1
         await flood(send)
+        state["floods"] -= 1
     else:
         await stream(receive, send)
 
@@ -79,7 +85,7 @@ async def flood(send: Any) -> None:
     for _ in range(1600):  # 100 MiB
         await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
         state["sent"] += 65536
-    await send({"type": "http.response.body", "body": b""})
+    await send({"type": "http.response.body", "body": b"flood end"})
 
 
 async def answer(send: Any, status: int, body: bytes) -> None:
@@ -88,7 +94,7 @@ async def answer(send: Any, status: int, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def main(server: str, port: str, drain_seconds: str) -> None:
+def main(server: str, port: str, drain_seconds: str, client_seconds: str) -> None:
     async def start() -> None:
         say("started")
 
@@ -101,6 +107,7 @@ def main(server: str, port: str, drain_seconds: str) -> None:
         stop_beside=lambda: say("worker stopped"),
         drain_seconds=float(drain_seconds),
         notice_seconds=0.5,
+        client_seconds=float(client_seconds),
         start=start,
         stop=stop,
     )

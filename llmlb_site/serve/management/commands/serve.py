@@ -17,7 +17,7 @@ from llmlb_site import __version__
 from llmlb_site.serve.checks import deployment_problems
 from llmlb_site.serve.instance import AlreadyRunning, Instance, InstanceLock, data_lock_path, port_lock_path
 from llmlb_site.serve.lifecycle import Lifecycle
-from llmlb_site.serve.listener import CannotListen, base_url, bind
+from llmlb_site.serve.listener import CannotListen, base_url, bind, raise_file_limit
 
 if TYPE_CHECKING:
     from llmlb_site.runtime import Runtime
@@ -44,6 +44,7 @@ class Command(BaseCommand):
         self._check(worker=worker)
         from llmlb_site.serve.prepare import prepare_data_dir
 
+        raise_file_limit()
         prepare_data_dir(settings.LLMLB.data_dir)
         with self._only_instance(host, port), self._bound(host, port) as sockets:
             self._prepare()
@@ -116,6 +117,7 @@ class Command(BaseCommand):
                 draining=lambda: _start_draining(runtime),
                 stop_beside=beside.close,
                 drain_seconds=settings.LLMLB.drain_seconds,
+                client_seconds=settings.LLMLB.client_timeout,
                 start=runtime.start,
                 stop=runtime.stop,
             )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from django.utils import timezone
 
-from nodes.detect import Detection, Facts
+from nodes.detect import Detection
 from nodes.listing import ListedModel
 from nodes.models import Node, NodeModel, TypeSource
 from nodes.reported import TELLING
+from nodes.telling import Facts
 
 NO_MODELS: Final = "lists no models"
 TYPE_FIELDS: Final = ("node_type", "node_type_source", "node_type_reason", "node_type_detected_at", "native_apis")
@@ -24,6 +25,14 @@ FACT_FIELDS: Final = (
     "gpu_memory_total",
     "gpu_memory_used",
     "gpu_usage",
+    "gpu_score",
+    "cpu_usage",
+    "memory_total",
+    "memory_used",
+    "active_requests",
+    "devices",
+    "loaded_models",
+    "figures_at",
 )
 
 
@@ -85,7 +94,7 @@ def apply_abilities(node: Node, detection: Detection) -> bool:
 
 def apply_facts(node: Node, facts: Facts, *, whole: bool) -> None:
     """Set what the node reports of itself. `whole`: what it does not report is no longer known either."""
-    values = {
+    values: dict[str, Any] = {
         "reported_concurrency": facts.concurrency,
         "version": facts.version,
         "server_started_at": facts.started_at,
@@ -94,10 +103,26 @@ def apply_facts(node: Node, facts: Facts, *, whole: bool) -> None:
         "gpu_memory_total": facts.gpu_memory_total,
         "gpu_memory_used": facts.gpu_memory_used,
         "gpu_usage": facts.gpu_usage,
+        "gpu_score": facts.gpu_score,
+        "cpu_usage": facts.cpu_usage,
+        "memory_total": facts.memory_total,
+        "memory_used": facts.memory_used,
+        "active_requests": facts.active_requests,
+        "figures_at": timezone.now() if facts.has_figures else None,
     }
     for name, value in values.items():
         if whole or value not in (None, ""):
             setattr(node, name, value)
+    if whole or facts.devices is not None:
+        node.devices = list(facts.devices or ())
+    if whole or facts.loaded_models is not None:
+        node.loaded_models = list(facts.loaded_models or ())
+
+
+def apply_refused(node: Node, detection: Detection) -> None:
+    """Set which of its models it does not execute, unless it did not tell this time."""
+    if detection.refused is not None:
+        node.refused_models = detection.refused
 
 
 def _new_row(node: Node, model: ListedModel) -> NodeModel:

@@ -10,9 +10,10 @@ from typing import Final
 from django.utils import timezone
 
 from nodes.client import CallFailed, Reply, Target, call
-from nodes.detect import Detection, Facts, detect, read_facts
+from nodes.detect import Detection, detect, read_facts
 from nodes.listing import ListedModel, NotAModelList, parse_listing
 from nodes.models import NodeType
+from nodes.telling import Facts
 
 # An unanswered check is doubled after this long: a single lost packet or stuck connection is no dead node.
 SECOND_AFTER_SECONDS: Final = 2.0

@@ -16,8 +16,9 @@ from typing import Any, Final
 from nodes.apis import native_apis
 from nodes.client import CallFailed, Reply, Target, call
 from nodes.listing import NotAModelList, parse_listing
-from nodes.models import GpuBackend, NodeType
+from nodes.models import NodeType
 from nodes.reported import Reported, ask_ollama, read_pages
+from nodes.telling import Facts, facts_of, refused_of, small_count
 
 BUDGET_SECONDS: Final = 0.9
 SHOW_SECONDS: Final = 1.5
@@ -42,25 +43,11 @@ OWNERS: Final[dict[str, NodeType]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What a node reports of itself. Memory is bytes, usage 0 to 100; None and "" where it does not say."""
-
-    concurrency: int | None = None
-    version: str = ""
-    started_at: str = ""
-    gpu_backend: str = ""
-    gpu_count: int | None = None
-    gpu_memory_total: int | None = None
-    gpu_memory_used: int | None = None
-    gpu_usage: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Detection:
     """The engine, why, and what it reports. `sure` is False where nothing was seen because pages did not answer.
 
     `native_apis` are the paths besides chat that it serves itself, None where it did not tell; `abilities` is what it
-    says of its models.
+    says of its models, `refused` the models that it has and does not execute, with the reason; None as above.
     """
 
     node_type: NodeType
@@ -69,6 +56,7 @@ class Detection:
     sure: bool
     native_apis: frozenset[str] | None = None
     abilities: Reported = field(default_factory=dict)
+    refused: list[dict[str, str]] | None = None
 
 
 @dataclass
@@ -96,8 +84,19 @@ async def detect(target: Target, listing: Reply, *, budget: float = BUDGET_SECON
     pages = {path: reply for path, reply in zip(PAGES, replies, strict=True) if reply is not None}
     detection = judge(listing, pages)
     return replace(
-        detection, native_apis=await apis, abilities=await _abilities(target, detection.node_type, listing, pages)
+        detection,
+        native_apis=await apis,
+        abilities=await _abilities(target, detection.node_type, listing, pages),
+        refused=await _refused(target, detection.node_type),
     )
+
+
+async def _refused(target: Target, node_type: NodeType) -> list[dict[str, str]] | None:
+    """What a node of llmlb's own kind does not execute. Others do not tell."""
+    if node_type is not NodeType.XLLM:
+        return []
+    reply = await _page(target, "/api/models", time.monotonic() + SHOW_SECONDS)
+    return None if reply is None else refused_of(reply.document)
 
 
 async def _abilities(target: Target, node_type: NodeType, listing: Reply, pages: Mapping[str, Reply]) -> Reported:
@@ -107,7 +106,8 @@ async def _abilities(target: Target, node_type: NodeType, listing: Reply, pages:
         return {}
     if node_type is NodeType.OLLAMA:
         return await ask_ollama(target, model_ids, deadline=time.monotonic() + SHOW_SECONDS)
-    return read_pages({path: reply.document for path, reply in pages.items()}, model_ids, node_type)
+    documents = {path: reply.document for path, reply in pages.items()}
+    return read_pages({**documents, "/v1/models": listing.document}, model_ids, node_type)
 
 
 async def _page(target: Target, path: str, deadline: float) -> Reply | None:
@@ -179,20 +179,9 @@ def read_facts(documents: Mapping[str, Any], node_type: NodeType | None) -> Fact
     """What the pages of one node report, by path."""
     seen = {path: _mapping(document) for path, document in documents.items()}
     props, system = seen.get("/props", {}), seen.get("/api/system", {})
-    health = seen.get("/api/health", {})
-    gpu = _mapping(health.get("gpu"))
-    total, used = _count(gpu.get("total_memory_bytes")), _count(gpu.get("used_memory_bytes"))
-    backend = str(health.get("gpu_backend") or gpu.get("backend") or "").lower()
-    return Facts(
-        concurrency=_small_count(props.get("total_slots")) if node_type is NodeType.LLAMA_CPP else None,
-        version=_version(seen, props, system),
-        started_at=str(health.get("started_at") or system.get("started_at") or "")[:60],
-        gpu_backend=backend if backend in GpuBackend.values else "",
-        gpu_count=_small_count(gpu.get("device_count")),
-        gpu_memory_total=total,
-        gpu_memory_used=used,
-        gpu_usage=_percent(gpu.get("usage", gpu.get("utilization"))),
-    )
+    facts = facts_of(seen.get("/api/health", {}), system)
+    slots = small_count(props.get("total_slots")) if node_type is NodeType.LLAMA_CPP else facts.concurrency
+    return replace(facts, concurrency=slots, version=_version(seen, props, system))
 
 
 def _version(seen: Mapping[str, Mapping[str, Any]], props: Mapping[str, Any], system: Mapping[str, Any]) -> str:
@@ -212,16 +201,3 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _entries(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     entries = document.get(name)
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < 2**63 else None
-
-
-def _small_count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < 2**31 else None
-
-
-def _percent(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value <= 100 else None

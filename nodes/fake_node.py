@@ -18,7 +18,9 @@ from nodes.fake import media, messages, ranking, responses
 from nodes.fake.answers import Answer, Asked, parse
 from nodes.fake.behaviour import LISTING_MODES, MODES, Behaviour, Mode, SeenRequest
 from nodes.fake.connection import Connection, encode, head
+from nodes.fake.downloads import Downloads
 from nodes.fake.kinds import KINDS, listing
+from nodes.fake.own_node import OwnNode
 
 __all__ = ["KINDS", "MODES", "Behaviour", "FakeNode", "Mode", "SeenRequest", "running_fake_node"]
 
@@ -58,6 +60,8 @@ class FakeNode:
         self.name = name
         self.apis = frozenset(apis)
         self.responses = responses.Kept()
+        self.own = OwnNode()  # what it tells as one of llmlb's own kind
+        self.downloads = Downloads(self)
         self.host = "127.0.0.1"
         self.port = 0
         self.seen: list[SeenRequest] = []
@@ -153,6 +157,7 @@ class FakeNode:
                 wire, 401, {"error": {"message": "Invalid API Key", "type": "authentication_error"}}
             )
         if request.path == "/v1/models" and self.kind.lists_models:
+            self.downloads.settle()
             return await self._list(wire)
         if request.path in INFERENCE | self.apis and request.method == "POST":
             return await self._infer(request, wire)
@@ -174,6 +179,12 @@ class FakeNode:
         return await self._reply(wire, 200, listing(self.kind, self.models))
 
     async def _page(self, request: SeenRequest, wire: Connection) -> bool:
+        if (kept := await self.downloads.answer(request, wire)) is not None:
+            return kept
+        if self.kind is KINDS["xllm"]:
+            running = sum(request.ended is None and not request.aborted for request in self.inferences)
+            if (page := self.own.page(request.path, request.query, self.models, running)) is not None:
+                return await self._reply(wire, 200, page)
         if self.kind.show is not None and request.path == "/api/show":
             return await self._reply(wire, 200, self.kind.show(str(json.loads(request.body)["model"])))
         page = self.kind.pages.get(request.path)

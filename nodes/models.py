@@ -110,6 +110,20 @@ class Node(models.Model):
     gpu_memory_total = models.BigIntegerField(null=True, blank=True, help_text=_("Bytes."))
     gpu_memory_used = models.BigIntegerField(null=True, blank=True, help_text=_("Bytes."))
     gpu_usage = models.FloatField(null=True, blank=True, help_text=_("0–100."))
+    gpu_score = models.PositiveIntegerField(null=True, blank=True, help_text=_("0–10000."))
+    cpu_usage = models.FloatField(null=True, blank=True, help_text=_("0–100."))
+    memory_total = models.BigIntegerField(null=True, blank=True, help_text=_("Bytes."))
+    memory_used = models.BigIntegerField(null=True, blank=True, help_text=_("Bytes."))
+    active_requests = models.PositiveIntegerField(
+        null=True, blank=True, help_text=_("As the node counts them, whoever sent them.")
+    )
+    # When it last told use and memory; what it told long ago says nothing of now.
+    figures_at = models.DateTimeField(null=True, blank=True, editable=False)
+    devices = models.JSONField(default=list, blank=True, editable=False)
+    loaded_models = models.JSONField(default=list, blank=True, editable=False)
+    refused_models = models.JSONField(
+        default=list, blank=True, editable=False, help_text=_("Models that it has and cannot execute, with the reason.")
+    )
 
     latency_ms = models.FloatField(
         _("latency (ms)"), null=True, blank=True, help_text=_("Of the checks; moving average, α 0.2.")
@@ -234,3 +248,65 @@ class PollResult(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node} {self.at:%Y-%m-%d %H:%M:%S} {'ok' if self.ok else self.error}"
+
+
+class DownloadState(models.TextChoices):
+    QUEUED = "queued", _("queued")
+    RUNNING = "running", _("running")
+    SUCCESS = "success", _("done")
+    FAILED = "failed", _("failed")
+    CANCELLED = "cancelled", _("cancelled")
+
+
+UNFINISHED: Final = (DownloadState.QUEUED, DownloadState.RUNNING)
+
+
+class Download(models.Model):
+    """One model that a node was asked to fetch, and how far it is. Sizes are bytes. Kept 30 days."""
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="downloads", verbose_name=_("node"))
+    model = models.CharField(_("model"), max_length=300, help_text=_("As it was asked for."))
+    options = models.JSONField(default=dict, blank=True, editable=False)
+    state = models.CharField(
+        _("state"), max_length=9, choices=DownloadState.choices, default=DownloadState.QUEUED, db_index=True
+    )
+    downloaded_bytes = models.BigIntegerField(_("downloaded"), default=0)
+    total_bytes = models.BigIntegerField(_("size"), null=True, blank=True)
+    bytes_per_second = models.FloatField(_("speed"), default=0)
+    detail = models.CharField(max_length=200, blank=True, help_text=_("What the node says that it does."))
+    error = models.CharField(_("error"), max_length=300, blank=True)
+    requested_by = models.CharField(_("requested by"), max_length=200, blank=True)
+    created_at = models.DateTimeField(_("begun"), default=timezone.now)
+    updated_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(_("ended"), null=True, blank=True, db_index=True)
+    # The node's own name for it; which worker follows it, by the time until which it says so; how often that broke off.
+    remote_id = models.CharField(max_length=100, blank=True, editable=False)
+    followed_until = models.DateTimeField(null=True, blank=True, editable=False)
+    interruptions = models.PositiveIntegerField(default=0, editable=False)
+
+    class Meta:
+        verbose_name = _("download")
+        verbose_name_plural = _("downloads")
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(state__in=DownloadState.values), name="download_state_known"),
+            models.UniqueConstraint(
+                fields=["node", "model"],
+                condition=models.Q(state__in=["queued", "running"]),
+                name="download_once_at_a_time",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} @ {self.node}"
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.state in UNFINISHED
+
+    @property
+    def share(self) -> float | None:
+        """From 0 to 1; None where the total is not known."""
+        if self.state == DownloadState.SUCCESS:
+            return 1.0
+        return min(1.0, self.downloaded_bytes / self.total_bytes) if self.total_bytes else None

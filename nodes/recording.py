@@ -19,6 +19,7 @@ from nodes.applying import (
     ListChanges,
     apply_abilities,
     apply_facts,
+    apply_refused,
     apply_type,
     replace_models,
 )
@@ -26,6 +27,7 @@ from nodes.checking import Check
 from nodes.detect import Detection
 from nodes.exclusions import lift_exclusions
 from nodes.models import Node, NodeModel, NodeStatus, PollResult, TypeSource
+from nodes.telling import MAX_MODELS
 
 log = logging.getLogger("llmlb.nodes")
 
@@ -52,6 +54,8 @@ STATE_FIELDS: Final = (
     "gpu_backend",
     "last_error",
     "native_apis",
+    "loaded_models",
+    "refused_models",
 )
 
 
@@ -63,11 +67,13 @@ class Recorded:
     before: str
     changes: ListChanges
     came_up: bool
+    refused_count: int | None = None
 
     @property
     def wants_detection(self) -> bool:
         never = self.node.node_type_source == TypeSource.AUTO and self.node.node_type_detected_at is None
-        return self.came_up or never or bool(self.changes.added)
+        refused_others = self.refused_count not in (None, len(self.node.refused_models))
+        return self.came_up or never or refused_others or bool(self.changes.added or self.changes.removed)
 
 
 def record_check(node_id: int, check: Check) -> Recorded | None:
@@ -101,7 +107,8 @@ def record_detection(node_id: int, detection: Detection) -> None:
         state = _state(node)
         apply_type(node, detection)
         apply_facts(node, detection.facts, whole=detection.sure)
-        node.save(update_fields=[*TYPE_FIELDS, *FACT_FIELDS])
+        apply_refused(node, detection)
+        node.save(update_fields=[*TYPE_FIELDS, *FACT_FIELDS, "refused_models"])
         if _state(node) != state:
             publish("nodes", {"node": node_id})
         if apply_abilities(node, detection):
@@ -128,7 +135,13 @@ def _succeed(node: Node, check: Check) -> Recorded:
     changes = replace_models(node, check.listing.models)
     if came_up:
         lift_exclusions(NodeModel.objects.filter(node=node), reason="the node came back")
-    return Recorded(node, before, changes, came_up)
+    return Recorded(node, before, changes, came_up, _refused_count(check))
+
+
+def _refused_count(check: Check) -> int | None:
+    """How many reasons there would be to show; None where the node does not tell."""
+    count = check.facts.refused_count if check.facts else None
+    return None if count is None else min(count, MAX_MODELS)
 
 
 def _has_new_start(node: Node, check: Check) -> bool:

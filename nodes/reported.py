@@ -1,8 +1,8 @@
 """What a node says that its models can do, as far as its engine tells: capability → whether, by model id.
 
 llama.cpp tells whether the model that it has loaded sees (`/props`), LM Studio the kind of each model
-(`/api/v1/models`, `/api/v0/models`), Ollama a list for each (`/api/show`). What an engine does not speak of is left
-out: it is not known.
+(`/api/v1/models`, `/api/v0/models`), Ollama a list for each (`/api/show`), llmlb's own node too (`/v1/models`). What an
+engine does not speak of is left out: it is not known.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from nodes.capabilities import EMBEDDING, IMAGE, TEXT, TOOLS, VISION
+from nodes.capabilities import ALL, EMBEDDING, IMAGE, TEXT, TOOLS, VISION
 from nodes.client import CallFailed, Target, call
 from nodes.models import NodeType
+from nodes.telling import abilities_of_listing
 
 Reported = dict[str, dict[str, bool]]
-TELLING: Final = frozenset({NodeType.LLAMA_CPP, NodeType.LM_STUDIO, NodeType.OLLAMA})
+TELLING: Final = frozenset({NodeType.LLAMA_CPP, NodeType.LM_STUDIO, NodeType.OLLAMA, NodeType.XLLM})
 
 # Ollama is asked for one model at a time: so many at once, and no more than these in all.
 AT_ONCE: Final = 8
@@ -32,6 +33,8 @@ def read_pages(documents: Mapping[str, Any], model_ids: Iterable[str], node_type
         newer = _entries(documents.get("/api/v1/models"), "models")
         older = _entries(documents.get("/api/v0/models"), "data")
         return {**_lm_studio(older, "id"), **_lm_studio(newer, "key")}
+    if node_type is NodeType.XLLM:
+        return abilities_of_listing(documents.get("/v1/models"), ALL - {TOOLS})
     return {}
 
 

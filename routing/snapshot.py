@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
 from django.conf import settings
+from django.utils import timezone
 
 from access.queries import live_principals
 from llmlb_site.lib.models import Revision
@@ -15,6 +18,9 @@ from models_catalog.queries import ProviderState, known_of, provider_states
 from nodes.models import Node, NodeModel, NodeStatus
 from routing.core.limits import KeyLimits, Limit
 from routing.core.table import Inability, ModelInfo, NodeEntry, Pair, Principal, RoutingTable
+
+# What a node said of its use longer ago than this says nothing of now (SPEC-6cd7f960).
+FIGURES_HOLD: Final = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +105,19 @@ def node_entry(node: Node) -> NodeEntry:
         enabled=node.enabled,
         node_type=node.node_type,
         speaks=frozenset(node.native_apis),
-        gpu_usage=node.gpu_usage or 0.0,
-        gpu_memory=100 * (node.gpu_memory_used or 0) / node.gpu_memory_total if node.gpu_memory_total else 0.0,
+        **_fresh_figures(node),
     )
+
+
+def _fresh_figures(node: Node) -> dict[str, float]:
+    """Use of GPU and its memory in percent, as long as the node has told it lately."""
+    if node.figures_at is None or timezone.now() - node.figures_at > FIGURES_HOLD:
+        return {}
+    total = node.gpu_memory_total
+    return {
+        "gpu_usage": node.gpu_usage or 0.0,
+        "gpu_memory": 100 * (node.gpu_memory_used or 0) / total if total else 0.0,
+    }
 
 
 def provider_entry(state: ProviderState) -> NodeEntry:

@@ -45,6 +45,7 @@ class Behaviour:
       with a reset where `reset` is set
     - `no_finish`: a stream that ends cleanly, with `[DONE]`, but without a `finish_reason`
     - `half_close`: each answer is whole, then the connection is closed without a word
+    - downloads that it is asked for have `download_bytes`, take `download_seconds`, and fail with `download_error`
     - `slow_headers`: the head of the answer dribbles over `latency` (or 1 s) · `flap`: every other request is 500
     """
 
@@ -61,6 +62,9 @@ class Behaviour:
     error_body: Any = None
     cut_after: int = 2
     reset: bool = False
+    download_bytes: int = 200_000_000
+    download_seconds: float = 0.5
+    download_error: str = ""
     only_models: tuple[str, ...] = ()
     times: int | None = None
     applied: int = field(default=0, init=False)

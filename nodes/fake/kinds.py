@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from nodes.fake import own_node
+
 Models = Sequence[str]
 Page = Any  # str: text, sent as text/html; anything else: JSON
 
@@ -74,21 +76,6 @@ def _lm_studio_kind(model: str) -> dict[str, Any]:
     return {"type": "llm", "capabilities": {"vision": _sees(model), "trained_for_tool_use": True}}
 
 
-def _xllm_health(models: Models) -> Page:
-    gpu = {"device_count": 2, "total_memory_bytes": 48 << 30, "used_memory_bytes": 12 << 30, "capability_score": 9000}
-    return {
-        "status": "ok",
-        "gpu": gpu,
-        "gpu_backend": "cuda",
-        "load": {"active_requests": 0},
-        "started_at": "1760000000",
-    }
-
-
-def _xllm_system(models: Models) -> Page:
-    return {"xllm_version": "5.2.0", "devices": [{"name": "RTX 4090", "type": "cuda", "memory_bytes": 24 << 30}] * 2}
-
-
 def _openapi(title: str) -> Callable[[Models], Page]:
     return lambda models: {"openapi": "3.1.0", "info": {"title": title, "version": "0.3.2"}, "paths": {}}
 
@@ -99,7 +86,7 @@ _LLAMA_ENTRY = {"meta": {"n_vocab": 32000, "n_ctx_train": 4096, "n_embd": 2048, 
 
 KINDS: Final[dict[str, Kind]] = {
     "openai_compatible": Kind(server="uvicorn"),
-    "xllm": Kind(owned_by="xllm", pages={"/api/system": _xllm_system, "/api/health": _xllm_health}),
+    "xllm": Kind(owned_by="xllm", entry=own_node.entry),
     "ollama": Kind(
         owned_by="library",
         pages={

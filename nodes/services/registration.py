@@ -16,7 +16,7 @@ from access.audit import Actor
 from access.refusals import Conflict, Invalid, Refusal
 from llmlb_site.lib.events import publish
 from llmlb_site.lib.node_addresses import AddressRefused, BadBaseUrl, check_resolved, normalise_base_url
-from nodes.applying import apply_abilities, apply_facts, apply_type, replace_models
+from nodes.applying import apply_abilities, apply_facts, apply_refused, apply_type, replace_models
 from nodes.checking import Look, look_at
 from nodes.client import CallFailed, Target
 from nodes.exclusions import lift_exclusions
@@ -150,6 +150,7 @@ def _who_was_first(node: Node) -> Refusal:
 def _apply(node: Node, look: Look) -> None:
     apply_type(node, look.detection)
     apply_facts(node, look.detection.facts, whole=True)
+    apply_refused(node, look.detection)
     node.status = NodeStatus.ONLINE
     node.last_seen = timezone.now()
     node.latency_ms = look.listing.reply.latency_ms

@@ -60,7 +60,7 @@ async def test_gpu_of_xllm() -> None:
     facts = (await detected(FakeNode(kind="xllm"))).facts
     assert (facts.gpu_backend, facts.gpu_count, facts.gpu_memory_total) == ("cuda", 2, 48 << 30)
     assert facts.version == "5.2.0"
-    assert facts.started_at == "1760000000"
+    assert facts.started_at == "2026-11-21T20:00:00.000000Z"
 
 
 async def test_pages_that_do_not_answer_leave_it_unsure_within_a_second() -> None:

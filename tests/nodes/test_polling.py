@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -188,16 +187,14 @@ def test_a_restart_seen_between_two_checks_clears_exclusions(start_fake: StartFa
 
 def test_another_start_time_clears_exclusions(start_fake: StartFake) -> None:
     fake = start_fake(["a"], kind="xllm")
-    node = make_node(fake, node_type=NodeType.XLLM, server_started_at="1760000000")
+    node = make_node(fake, node_type=NodeType.XLLM, server_started_at=fake.own.started_at)
     exclude(node, "a")
     poll()
     assert excluded_of(node) == {"a"}
-    health = fake.kind.pages["/api/health"]
-    pages = {**fake.kind.pages, "/api/health": lambda models: {**health(models), "started_at": "1770000000"}}
-    fake.kind = dataclasses.replace(fake.kind, pages=pages)
+    fake.own.started_at = "2026-11-21T21:00:00.000000Z"
     poll()
     assert excluded_of(node) == set()
-    assert reloaded(node).server_started_at == "1770000000"
+    assert reloaded(node).server_started_at == fake.own.started_at
 
 
 def test_a_plain_success_lifts_nothing(start_fake: StartFake) -> None:

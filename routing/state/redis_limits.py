@@ -224,7 +224,7 @@ end
 
 
 class RedisLimiter:
-    """`Limiter` of one of several processes. The link is somebody else's to start and to close."""
+    """`Limiter` of one of several processes. The link is somebody else's to start, after this is made, and to close."""
 
     def __init__(self, link: RedisLink, *, prefix: str = "llmlb:limits:") -> None:
         self._link = link
@@ -320,6 +320,8 @@ class RedisLimiter:
 
     def _restate(self) -> None:
         """A new connection: what this process holds is what it knows, whatever became of what it said before."""
+        for script in (_RESERVE, _SETTLE, _RESTATE):
+            self._link.tell("SCRIPT", "LOAD", script.text)  # a script sent anew would come after what was sent next
         held = self._own.held()
         if held:
             keys = tuple(f"{self._prefix}{id}:h" for id, _running, _reserved in held)

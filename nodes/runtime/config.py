@@ -34,11 +34,12 @@ class NodeConfig:
     host: str = "127.0.0.1"
     port: int = 32769
     gpu_backend: str = "auto"
+    gpu_required: bool = False
     api_key: str = field(default="", repr=False)
     parallel: int = 1
     idle: float = 300.0
     memory_bytes: int = 0
-    context: int = 0
+    context: int = 8192
     load_wait: float = 2.0
     load_timeout: float = 600.0
     answer_timeout: float = 600.0
@@ -69,11 +70,12 @@ def read_config() -> NodeConfig:
         host=_text("host", "127.0.0.1"),
         port=_number("port", 32769, 1, 65535, int),
         gpu_backend=_choice("gpu_backend", "auto", BACKENDS),
+        gpu_required=_choice("gpu_required", "false", ("true", "false")) == "true",
         api_key=_text("api_key", ""),
         parallel=_number("parallel", 1, 1, 256, int),
         idle=_number("idle", 300.0, 0, 7 * 86400, float),
         memory_bytes=_number("memory_bytes", 0, 0, 64 * MIB, int) * MIB,
-        context=_number("context", 0, 0, 16 * MIB, int),
+        context=_number("context", 8192, 0, 16 * MIB, int),
         load_wait=_number("load_wait", 2.0, 0, 110, float),
         load_timeout=_number("load_timeout", 600.0, 5, 86400, float),
         answer_timeout=_number("answer_timeout", 600.0, 5, 86400, float),

@@ -1,0 +1,42 @@
+"""`manage.py node …`: the commands of a node, without Django and without a database.
+
+Each command is a module here with `HELP`, `add_arguments(parser)` and `run(options) -> exit code`, imported only when
+it is called. Exit codes (SPEC-669176b2): 0 done, 1 failed, 2 no node could be reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from nodes.runtime.config import BadSetting
+
+# Command → its module, and what `node --help` says of it.
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "serve": ("serve", "Serve the models of a directory."),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command. Returns its exit code."""
+    parser = argparse.ArgumentParser(prog="manage.py node", description="A node of llmlb: the models of this machine.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, text) in COMMANDS.items():
+        # Its arguments are read when its module is known to be needed: the others stay unimported.
+        commands.add_parser(name, help=text, add_help=False)
+    chosen, rest = parser.parse_known_args(arguments)
+    module = importlib.import_module(f"nodes.runtime.cli.{COMMANDS[chosen.command][0]}")
+    own = argparse.ArgumentParser(prog=f"manage.py node {chosen.command}", description=module.__doc__)
+    module.add_arguments(own)
+    options = own.parse_args(rest)
+    try:
+        code: int = module.run(options)
+    except BadSetting as error:
+        print(f"node: {error}", file=sys.stderr)  # noqa: T201  # for the person at the terminal
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code

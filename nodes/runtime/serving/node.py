@@ -1,0 +1,151 @@
+"""The node: its GPU, its models, its engines, and who watches them. One per process; belongs to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from llmlb_site.lib.upstream.client import PooledClient
+from nodes.runtime.backend import Device, GpuDetector
+from nodes.runtime.config import NodeConfig
+from nodes.runtime.engines.base import Engine, Setup
+from nodes.runtime.engines.catalogue import ENGINES
+from nodes.runtime.models import ModelFile
+from nodes.runtime.registry import Listed, ModelRegistry
+from nodes.runtime.serving.http import Refused
+from nodes.runtime.serving.logs import LogRing
+from nodes.runtime.serving.metrics import Figures, Metrics
+from nodes.runtime.serving.pool import EnginePool
+
+log = logging.getLogger("llmlb.node")
+
+LOOK_SECONDS: Final = 2.0
+TIDY_SECONDS: Final = 1.0
+ENGINE_CONNECT_SECONDS: Final = 5.0
+DEVICES_SECONDS: Final = 1.0
+
+
+class Node:
+    """Everything that the handlers of requests need. `start` and `stop` are for the server's life."""
+
+    def __init__(self, config: NodeConfig, logs: LogRing, engines: Sequence[Engine] = ENGINES) -> None:
+        self.config = config
+        self.logs = logs
+        self.started_at = time.time()
+        self.detector = GpuDetector(config.gpu_backend)
+        self.backend = self.detector.get_gpu_backend()
+        self.engines = {engine.name: engine for engine in engines}
+        self.registry = ModelRegistry(config.models_dir, engines, self.backend)
+        self.metrics = Metrics()
+        self.upstream = PooledClient(connect_timeout=ENGINE_CONNECT_SECONDS)
+        self.pool = EnginePool(config, Setup(self.backend, config.parallel, config.context), self.upstream)
+        self.metrics.registry.register(Figures(self._gauges, self.devices))
+        self._told: dict[str, str] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._looking = asyncio.Lock()
+        self._devices: tuple[float, tuple[Device, ...]] = (0.0, ())
+
+    async def start(self) -> None:
+        await self.refresh()
+        self._tasks = [
+            asyncio.create_task(self._repeat(LOOK_SECONDS, self.refresh), name="look at the models"),
+            asyncio.create_task(self._repeat(TIDY_SECONDS, self.tidy), name="tidy the engines"),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.pool.close()
+        await self.upstream.aclose()
+
+    # --- the models -----------------------------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Look at the models directory, and log what has changed."""
+        async with self._looking:
+            await asyncio.to_thread(self.registry.refresh)
+        told = {entry.model.id: entry.reason for entry in self.listed()}
+        for model_id, reason in told.items():
+            if self._told.get(model_id) != reason:
+                self._tell(model_id, reason)
+        for model_id in self._told.keys() - told.keys():
+            log.info("model gone: %s", model_id)
+        self._told = told
+
+    async def tidy(self) -> None:
+        """Unload what nobody needs."""
+        await self.pool.tidy(self._current)
+
+    def listed(self) -> list[Listed]:
+        """Every model of the directory, with the reason why it is not executable here and now, if it is not."""
+        return [self._judged(entry) for entry in self.registry.all()]
+
+    def executable(self) -> list[Listed]:
+        return [entry for entry in self.listed() if not entry.reason]
+
+    def get(self, model_id: str) -> Listed | None:
+        entry = self.registry.get(model_id)
+        return self._judged(entry) if entry is not None else None
+
+    def find(self, model_id: str) -> tuple[ModelFile, Engine]:
+        """An executable model and its engine. Raises: Refused (404)."""
+        entry = self.get(model_id)
+        if entry is None:
+            raise Refused(404, "model_not_found", f"The model '{model_id}' does not exist on this node.", param="model")
+        if entry.reason:
+            message = f"The model '{model_id}' cannot be executed on this node: {entry.reason}."
+            raise Refused(404, "model_not_found", message, param="model")
+        return entry.model, self.engines[entry.engine]
+
+    def _judged(self, entry: Listed) -> Listed:
+        reason = entry.reason or self.pool.why_not(entry.model)
+        return Listed(entry.model, reason, "") if reason else entry
+
+    def _current(self, model_id: str) -> ModelFile | None:
+        entry = self.registry.get(model_id)
+        return entry.model if entry is not None and not entry.model.problem else None
+
+    def _tell(self, model_id: str, reason: str) -> None:
+        if reason:
+            log.warning("model hidden: %s: %s", model_id, reason)
+        else:
+            log.info("model executable: %s", model_id)
+
+    # --- the machine ----------------------------------------------------------------------------------------------
+
+    def devices(self) -> tuple[Device, ...]:
+        """The GPUs with figures that are at most a second old: asking the driver takes milliseconds."""
+        at, devices = self._devices
+        if time.monotonic() - at > DEVICES_SECONDS or not at:
+            devices = self.detector.devices()
+            self._devices = (time.monotonic(), devices)
+        return devices
+
+    def _gauges(self) -> dict[str, tuple[str, float]]:
+        listed = self.listed()
+        executable = sum(not entry.reason for entry in listed)
+        running = self.pool.running.values()
+        return {
+            "llmlb_node_models_executable": ("Models that are offered.", executable),
+            "llmlb_node_models_refused": ("Models of the directory that are not offered.", len(listed) - executable),
+            "llmlb_node_engines": ("Engines that run.", len(running)),
+            "llmlb_node_engine_restarts_total": (
+                "Engines started again after a crash.",
+                self.pool.restarts + sum(engine.restarts for engine in running),
+            ),
+            "llmlb_node_engines_memory_bytes": ("What the engines hold of main memory.", self.pool.memory_bytes),
+            "llmlb_node_active_requests": ("Inference requests at work.", self.pool.active_requests),
+        }
+
+    async def _repeat(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+        """Take a step again and again; what goes wrong in it is logged, and does not end it."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await step()
+            except Exception:
+                log.exception("a periodic step failed")

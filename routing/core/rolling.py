@@ -38,7 +38,11 @@ class Rolling:
     def mean(self, now: float) -> float:
         """0.0 where there was nothing."""
         count = self.count(now)
-        return sum(bucket.total for bucket in self._buckets) / count if count else 0.0
+        return self.total(now) / count if count else 0.0
+
+    def total(self, now: float) -> float:
+        self._drop_old(int(now // 60))
+        return sum(bucket.total for bucket in self._buckets)
 
     def _drop_old(self, minute: int) -> None:
         while self._buckets and self._buckets[0].minute <= minute - MINUTES:

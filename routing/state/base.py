@@ -47,7 +47,9 @@ class State(Protocol):
     """Slots and queue over one routing table."""
 
     table: RoutingTable
-    live: LiveFigures
+
+    @property
+    def live(self) -> LiveFigures: ...
 
     def install(self, table: RoutingTable) -> None:
         """From now on this is the fleet. Who waits is served, or told, at once."""

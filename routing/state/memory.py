@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping
 
 from routing.core.errors import Refusal, no_capable_node
 from routing.core.queue import FairQueue, Waiting
-from routing.core.rolling import Rolling
 from routing.core.select import LiveFigures, Selection, Strategy, select_node
 from routing.core.table import NodeEntry, RoutingTable
 from routing.state.base import QueueStats
+from routing.state.hour import Counters, Hour
 
 
 class MemoryLease:
@@ -31,18 +31,23 @@ class MemoryLease:
         if state is not None:
             state._released(self.node.id, time.monotonic() - self._began)
 
+    def forget(self) -> None:
+        """It was none: releasing it does nothing."""
+        self._state = None
+
 
 class MemoryPlace:
-    """See `state.base.Place`."""
+    """See `state.base.Place`. `number` is for states that are shared: how others speak of this place."""
 
-    __slots__ = ("_began", "_future", "_state", "_waiting", "position")
+    __slots__ = ("_began", "_future", "_state", "number", "position", "waiting")
 
     def __init__(self, state: MemoryState, model: str, key: int, tried: frozenset[int], affinity: int) -> None:
         self._state = state
         self._began = time.monotonic()
         self._future: asyncio.Future[MemoryLease] = asyncio.get_running_loop().create_future()
-        self._waiting: Waiting[MemoryLease] = Waiting(key, model, self._granted, tried, affinity)
-        state._queue.push(self._waiting)
+        self.waiting: Waiting[MemoryLease] = Waiting(key, model, self.grant, tried, affinity)
+        self.number = 0
+        state._queue.push(self.waiting)
         self.position = len(state._queue)
 
     async def wait(self, timeout: float) -> MemoryLease:
@@ -50,27 +55,27 @@ class MemoryPlace:
             async with asyncio.timeout(timeout):
                 lease = await self._future
         except TimeoutError:
-            self._give_up()
-            self._state._timeouts.add(time.monotonic())
+            self.give_up()
+            self._state._counters.timeouts.add(time.monotonic())
             raise
         except BaseException:
-            self._give_up()
+            self.give_up()
             raise
         waited = time.monotonic() - self._began
-        self._state._waits.add(time.monotonic(), waited)
+        self._state._counters.waits.add(time.monotonic(), waited)
         return lease
 
     def refuse(self, refusal: Refusal) -> None:
         if not self._future.done():
             self._future.set_exception(refusal)
 
-    def _granted(self, lease: MemoryLease) -> None:
+    def grant(self, lease: MemoryLease) -> None:
         if self._future.done():
             lease.release()
         else:
             self._future.set_result(lease)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """Leave the queue; a slot that was granted in the same moment goes to the next."""
         self._state._leave(self)
         if self._future.done() and not self._future.cancelled() and self._future.exception() is None:
@@ -87,10 +92,7 @@ class MemoryState:
         self._queue_max = queue_max
         self._queue: FairQueue[MemoryLease] = FairQueue()
         self._places: dict[int, MemoryPlace] = {}
-        self._waits = Rolling()
-        self._processing = Rolling()
-        self._timeouts = Rolling()
-        self._rejections = Rolling()
+        self._counters = Counters()
 
     def install(self, table: RoutingTable) -> None:
         self.live.follow(self.table, table)
@@ -107,24 +109,24 @@ class MemoryState:
 
     async def queue(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryPlace | None:
         if len(self._queue) >= self._queue_max:
-            self._rejections.add(time.monotonic())
+            self._counters.rejections.add(time.monotonic())
             return None
         place = MemoryPlace(self, model, key, frozenset(tried), affinity)
-        self._places[id(place._waiting)] = place
+        self._places[id(place.waiting)] = place
         return place
 
     def estimated_wait(self, position: int) -> float:
-        return self._processing.mean(time.monotonic()) * position
+        return self._hour().mean_processing * position
 
     def stats(self) -> QueueStats:
-        now = time.monotonic()
+        hour = self._hour()
         return QueueStats(
-            waiting=len(self._queue),
+            waiting=len(self._queue) + self._waiting_elsewhere,
             processing=sum(self.live.in_flight.values()),
-            avg_wait_ms=self._waits.mean(now) * 1000,
-            avg_process_ms=self._processing.mean(now) * 1000,
-            timeouts=self._timeouts.count(now),
-            rejected=self._rejections.count(now),
+            avg_wait_ms=hour.mean_wait * 1000,
+            avg_process_ms=hour.mean_processing * 1000,
+            timeouts=hour.timeouts,
+            rejected=hour.rejections,
         )
 
     def in_flight_here(self) -> Mapping[int, int]:
@@ -132,6 +134,12 @@ class MemoryState:
 
     def leave(self) -> None:
         """Nobody else counts what is here."""
+
+    # What is known of other processes that share the state; of this one alone, nothing.
+    _waiting_elsewhere = 0
+
+    def _hour(self) -> Hour:
+        return self._counters.hour(time.monotonic())
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +152,7 @@ class MemoryState:
 
     def _released(self, node_id: int, seconds: float) -> None:
         self.live.end(node_id)
-        self._processing.add(time.monotonic(), seconds)
+        self._counters.processing.add(time.monotonic(), seconds)
         if len(self._queue):
             self._serve()
 
@@ -158,14 +166,14 @@ class MemoryState:
         return lease
 
     def _leave(self, place: MemoryPlace) -> None:
-        self._queue.remove(place._waiting)
-        self._places.pop(id(place._waiting), None)
+        self._queue.remove(place.waiting)
+        self._places.pop(id(place.waiting), None)
 
     def _tell_hopeless(self) -> None:
         """Whoever waits for a model that no node can serve any more is told now, not when the wait is over."""
         holders = self.table.holders
         for place in list(self._places.values()):
-            waiting = place._waiting
+            waiting = place.waiting
             if not any(node.id not in waiting.tried for node in holders.get(waiting.model, ())):
                 self._leave(place)
                 place.refuse(no_capable_node(waiting.model))

@@ -205,6 +205,7 @@ class RedisLink:
         self._lost = asyncio.Event()
         self._on_beat: list[Callable[[], None]] = []
         self._on_up: list[Callable[[], None]] = []
+        self._on_down: list[Callable[[], None]] = []
 
     @property
     def up(self) -> bool:
@@ -232,8 +233,17 @@ class RedisLink:
         self._on_beat.append(callback)
 
     def on_up(self, callback: Callable[[], None]) -> None:
-        """Call this whenever a connection has been made, before anything else goes out on it."""
+        """Call this whenever a connection has been made: what it sends goes before anything but the sign of life."""
         self._on_up.append(callback)
+
+    def on_down(self, callback: Callable[[], None]) -> None:
+        """Call this when the connection is lost, before those who wait for answers are told."""
+        self._on_down.append(callback)
+
+    def renew(self) -> None:
+        """Give up this connection: what Redis has and what is true here may not be the same."""
+        if self._wire is not None:
+            self._wire.end()
 
     def subscribe(self, channel: str, heard: Heard) -> None:
         """`heard(message)` for each message of the channel, as long as this connection stands."""
@@ -292,9 +302,7 @@ class RedisLink:
             self._report(f"Redis: {type(error).__name__}")
             return
         self._wire = wire
-        for callback in self._on_up:
-            callback()
-        self._beat()
+        self._beat(*self._on_up)
         self._report("")
 
     async def _open(self) -> _Wire:
@@ -309,7 +317,11 @@ class RedisLink:
         hello: tuple[Argument, ...] = ("HELLO", 3)
         if given.get("password"):
             hello += ("AUTH", given.get("username") or "default", given["password"])
-        greetings: list[tuple[Argument, ...]] = [hello, ("CLIENT", "SETNAME", f"llmlb-{self.process}")]
+        greetings: list[tuple[Argument, ...]] = [
+            hello,
+            ("CLIENT", "SETNAME", f"llmlb-{self.process}"),
+            ("SCRIPT", "LOAD", _BEAT.text),  # nothing may overtake the first beat
+        ]
         if given.get("db"):
             greetings.append(("SELECT", int(given["db"])))
         try:
@@ -322,15 +334,17 @@ class RedisLink:
             raise
         return wire
 
-    def _beat(self) -> None:
+    def _beat(self, *first: Callable[[], None]) -> None:
         self.tell_script(_BEAT, (PROCESSES,), self.process)
-        for callback in self._on_beat:
+        for callback in (*first, *self._on_beat):
             callback()
 
     def _gone(self, wire: _Wire) -> None:
         if wire is self._wire:
             self._wire = None
             self._lost.set()
+            for callback in self._on_down:
+                callback()
             self._report("Redis does not answer")
 
     def _report(self, trouble: str) -> None:

@@ -1,44 +1,57 @@
 """llmlb beside other gateways, in turns, on one core each time: `python -m benchmarks.side_by_side [--quick]`.
 
 Installs the peers on first use (`.bench/`), starts all before one mock node, measures in interleaved rounds, writes
-every sample to `benchmarks/results/<date>.txt` and prints the tables. Load goes over loopback only, and is bounded.
+every sample to `benchmarks/results/` and prints the tables. Load goes over loopback only, and is bounded.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import os
+import shlex
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
-from benchmarks.side_by_side import bodies, gateways, install, load, machine, report, runs
-from benchmarks.side_by_side.gateways import CannotStart, Gateway, Node
-from benchmarks.side_by_side.runs import Bench, Case
-from benchmarks.side_by_side.samples import Sample
+from benchmarks.side_by_side import documents, gateways, install, machine, report, results
+from benchmarks.side_by_side.peers import PEERS
+from benchmarks.side_by_side.results import Writer
+from benchmarks.side_by_side.session import Plan, Session
+
+FULL_MINUTES: Final = 24.0
+QUICK_MINUTES: Final = 4.0
 
 
 def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
+    if options.peers:
+        return list_peers()
+    if options.write_docs is not None:
+        documents.write(Path(options.write_docs) if options.write_docs else latest())
+        return 0
     signal.signal(signal.SIGTERM, end)
     try:
         install.debian("wrk", "wrk")
     except install.NotInstalled as error:
         print(f"no load without wrk: {error}", file=sys.stderr)
         return 1
-    began = datetime.now().astimezone()
-    print("\n".join(f"{name}: {value}" for name, value in machine.describe().items()))
-    with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory(prefix="llmlb-bench-") as folder:
-        measured = measure(options, Path(folder), stack)
-    for case in dict.fromkeys(sample.case for sample in measured):
-        print(f"\n{report.case_table(measured, case)}")
-    print(f"\n{(datetime.now().astimezone() - began).total_seconds():.0f} s in all")
+    os.sched_setaffinity(0, machine.LOAD_CORES)
+    writer = begin(arguments, quick=options.quick)
+    minutes = options.minutes or (QUICK_MINUTES if options.quick else FULL_MINUTES)
+    plan = Plan(options.quick, options.only, options.c, options.rows, options.rounds, time.monotonic() + minutes * 60)
+    try:
+        with Session(plan, writer) as session:
+            session.run()
+    finally:
+        if writer.measured:
+            writer.say(f"\n{report.whole(writer)}")
+        writer.close()
+    print(f"\nKept in {writer.path.relative_to(Path.cwd()) if writer.path.is_relative_to(Path.cwd()) else writer.path}")
     return 0
 
 
@@ -49,8 +62,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, no default settings of peers")
     parser.add_argument("--only", metavar="NAMES", help=f"gateways, with commas: {', '.join(gateways.names())}")
     parser.add_argument("-c", metavar="N", type=int, action="append", help="only rows with so many connections")
-    parser.add_argument("--rows", metavar="TEXT", help='only rows whose name has this, such as "stream" or "1 KB"')
+    parser.add_argument("--rows", metavar="TEXT", help='only rows whose name has this: "stream", "1 KB", "rest" …')
     parser.add_argument("--rounds", type=int, help="instead of each row's own")
+    parser.add_argument("--minutes", type=float, help="begin nothing new after these")
+    parser.add_argument("--peers", action="store_true", help="list the gateways and how they are run, and end")
+    parser.add_argument(
+        "--write-docs",
+        nargs="?",
+        const="",
+        metavar="RESULTS",
+        help="put the figures of this results file (default: the latest) into the documents and the picture, and end",
+    )
     options = parser.parse_args(arguments)
     options.only = options.only.split(",") if options.only else None
     for name in options.only or ():
@@ -59,68 +81,43 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def begin(arguments: Sequence[str], *, quick: bool) -> Writer:
+    """The results file, with what must be known of the run at its top."""
+    now = datetime.now().astimezone()
+    name = f"{now:%Y-%m-%d-%H%M}{'-quick' if quick or arguments else ''}.txt"
+    # Only a whole run is worth keeping by itself; parts are for who makes them.
+    folder = results.FOLDER if not arguments else install.CACHE / "results"
+    writer = Writer(folder / name)
+    writer.add_note("command", shlex.join(["python", "-m", "benchmarks.side_by_side", *arguments]))
+    writer.add_note("date", f"{now:%Y-%m-%d}")
+    for what, value in machine.describe().items():
+        writer.add_note(what, value)
+    return writer
+
+
+def latest() -> Path:
+    found = sorted(results.FOLDER.glob("*.txt"))
+    if not found:
+        sys.exit("no results yet: run `make bench` first")
+    return found[-1]
+
+
+def list_peers() -> int:
+    for name in gateways.OURS:
+        print(f"{name:<24} this checkout; {gateways.Ours.source}")
+    for peer in PEERS:
+        print(f"{peer.name:<24} {peer.package}; {peer.source}")
+    return 0
+
+
 def end(number: int, frame: FrameType | None) -> None:
     """SIGTERM ends as Ctrl-C does: everything that was started is stopped."""
     raise KeyboardInterrupt
 
 
-def cases(options: argparse.Namespace) -> list[Case]:
-    every = runs.QUICK if options.quick else runs.FULL
-    chosen = [
-        case
-        for case in every
-        if (not options.c or case.connections in options.c) and (not options.rows or options.rows in case.name)
-    ]
-    return [replace(case, rounds=options.rounds or case.rounds) for case in chosen]
-
-
-def chosen_gateways(options: argparse.Namespace) -> list[str]:
-    if options.only:
-        return list(options.only)
-    return [name for name in gateways.names() if not (options.quick and name.endswith("-default"))]
-
-
-def measure(options: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> list[Sample]:
-    node = Node(folder, chunks=runs.CHUNKS, interval=runs.INTERVAL)
-    stack.callback(node.stop)
-    bench = Bench(folder, bodies.write(folder))
-    running: list[Gateway] = [node]
-    for name in chosen_gateways(options):
-        try:
-            gateway = gateways.start(name, node.port, folder / name)
-        except CannotStart as error:
-            print(f"left out: {name}: {error}", flush=True)
-            continue
-        stack.callback(gateway.stop)
-        print(f"{name} {gateway.version}: up in {gateway.start_seconds:.2f} s; {gateway.source}", flush=True)
-        bench.warm_up(gateway)
-        running.append(gateway)
-    measured: list[Sample] = []
-    for case in cases(options):
-        for round in range(case.rounds):
-            measured += measure_round(bench, case, running, round, explicit=bool(options.only))
-    return measured
-
-
-def measure_round(bench: Bench, case: Case, running: list[Gateway], round: int, *, explicit: bool) -> list[Sample]:
-    """Each gateway once, in turn. One that the load generator cannot measure is one line, not the end."""
-    taken = []
-    for gateway in running:
-        if case.connections > gateway.most or (gateway.name.endswith("-default") and not case.key and not explicit):
-            continue
-        try:
-            taken.append(bench.run(case, gateway, round))
-        except load.LoadError as error:
-            print(f"{case.name}, {gateway.name}: {error}", flush=True)
-            continue
-        print(taken[-1].line(), flush=True)
-    return taken
-
-
 if __name__ == "__main__":
-    started = time.monotonic()
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
-        print(f"\nended after {time.monotonic() - started:.0f} s", file=sys.stderr)
+        print("\nended before its end", file=sys.stderr)
         sys.exit(130)

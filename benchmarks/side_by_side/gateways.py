@@ -60,7 +60,7 @@ class Node:
     def __init__(self, folder: Path, *, chunks: int, interval: float) -> None:
         self.port = free_port()
         command = [sys.executable, "-m", "benchmarks.mock_node", str(self.port), str(chunks), str(interval)]
-        self._process = machine.Process(command, folder / "node.log", on=machine.cores()[1])
+        self._process = machine.Process(command, folder / "node.log", on=machine.LOAD_CORES)
         wait_for_answer(self.url, self.key, ended=self._process.has_ended, words=self._process.last_words)
 
     @property
@@ -107,7 +107,7 @@ class Ours:
     def _start(self, prepare: Callable[[], None]) -> float:
         began = time.monotonic()
         try:
-            with machine.pinned(machine.cores()[0]):
+            with machine.pinned(machine.GATEWAY_CORE):
                 self._product.launch()
             self._wait()
             prepare()
@@ -162,7 +162,7 @@ class Foreign:
         self._process = machine.Process(
             [place.program, *peer.arguments(place)],
             place.folder / "output.log",
-            on=machine.cores()[0],
+            on=machine.GATEWAY_CORE,
             environment={**install.python_environment(), **peer.environment},
         )
         wait_for_answer(self.url, self.key, ended=self._process.has_ended, words=self._process.last_words)

@@ -17,12 +17,10 @@ STOP_SECONDS: Final = 10.0
 # A gateway that uses less than this share of a core has nothing left to do.
 QUIET_SHARE: Final = 0.05
 QUIET_PROBE_SECONDS: Final = 0.25
-
-
-def cores() -> tuple[set[int], set[int]]:
-    """The gateway's core, and those of load and node: the same one where there is only one."""
-    all_cores = sorted(os.sched_getaffinity(0))
-    return {all_cores[0]}, set(all_cores[1:]) or {all_cores[0]}
+# The gateway has a core to itself; load and node have the others. The same one where there is only one.
+_ALL_CORES: Final = sorted(os.sched_getaffinity(0))
+GATEWAY_CORE: Final = {_ALL_CORES[0]}
+LOAD_CORES: Final = set(_ALL_CORES[1:]) or GATEWAY_CORE
 
 
 @contextlib.contextmanager
@@ -104,6 +102,17 @@ def resident_mb(pid: int) -> float:
     return total / 1024
 
 
+def forget_peak(pid: int) -> None:
+    """From now on `peak_mb` tells of what comes."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that the process itself has had at once, in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
 def busy_seconds() -> float:
     """CPU time that the whole machine has spent on anything."""
     user, nice, system, _idle, _wait, irq, soft = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
@@ -128,7 +137,7 @@ def describe() -> dict[str, str]:
     )
     memory = next((int(line.split()[1]) // 1024**2 for line in _lines("/proc/meminfo") if "MemTotal" in line), 0)
     return {
-        "cores": f"{len(os.sched_getaffinity(0))} of {model}",
+        "cores": f"{len(_ALL_CORES)} of {model}",
         "memory": f"{memory} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

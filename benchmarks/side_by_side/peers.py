@@ -6,6 +6,7 @@ check no key of their clients; LiteLLM checks one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,12 +83,15 @@ def nginx(server: str, upstream: str = "", http: str = "") -> Callable[[Place], 
 
     def arguments(place: Place) -> list[str]:
         config = place.folder / "nginx.conf"
+        # Its worker would become another user, who may not write long bodies into our folder.
+        as_root = "user root;\n" if os.geteuid() == 0 else ""
         temporary = "".join(
             f"  {name}_temp_path {place.folder}/{name};\n"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         config.write_text(
-            f"daemon off;\nworker_processes 1;\npid {place.folder}/nginx.pid;\nerror_log {place.folder}/error.log;\n"
+            f"{as_root}daemon off;\nworker_processes 1;\npid {place.folder}/nginx.pid;\n"
+            f"error_log {place.folder}/error.log;\n"
             "events { worker_connections 8192; }\n"
             f"http {{\n{temporary}{http}"
             f"  upstream node {{ server 127.0.0.1:{place.node_port}; {upstream} }}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -62,19 +62,29 @@ def errors(samples: Iterable[Sample], case: str, gateway: str) -> int:
     return sum(sample.errors for sample in of(samples, case, gateway))
 
 
-def ratio(samples: Iterable[Sample], case: str, name: str, of_gateway: str, to_gateway: str) -> Spread | None:
-    """`of_gateway`'s figure divided by `to_gateway`'s of the same round: what disturbs a round disturbs both.
+def ratio(samples: Iterable[Sample], case: str, name: str, one: str, other: str) -> Spread | None:
+    """The figure of `one` divided by that of `other` in the same round: what disturbs a round disturbs both.
 
     Returns: None where a row had errors, or no round has both: such rows are not compared.
     """
-    kept = list(samples)
-    if errors(kept, case, of_gateway) or errors(kept, case, to_gateway):
+    return _paired(list(samples), case, name, one, other, lambda mine, theirs: mine / theirs if theirs else math.nan)
+
+
+def difference(samples: Iterable[Sample], case: str, name: str, one: str, other: str) -> Spread | None:
+    """What `one` adds to `other`'s figure in the same round. Returns: None as `ratio` does."""
+    return _paired(list(samples), case, name, one, other, lambda mine, theirs: mine - theirs)
+
+
+def _paired(
+    samples: list[Sample], case: str, name: str, one: str, other: str, how: Callable[[float, float], float]
+) -> Spread | None:
+    if errors(samples, case, one) or errors(samples, case, other):
         return None
-    theirs = {sample.round: sample.figures.get(name, math.nan) for sample in of(kept, case, to_gateway)}
+    theirs = {sample.round: sample.figures.get(name, math.nan) for sample in of(samples, case, other)}
     return spread(
-        sample.figures.get(name, math.nan) / theirs[sample.round]
-        for sample in of(kept, case, of_gateway)
-        if theirs.get(sample.round, 0) > 0
+        how(sample.figures.get(name, math.nan), theirs[sample.round])
+        for sample in of(samples, case, one)
+        if sample.round in theirs
     )
 
 

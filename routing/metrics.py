@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from history.recorder import Recorder
@@ -16,63 +18,136 @@ from routing.state.base import State
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
+class Durations(msgspec.Struct):
+    """A histogram: how many fell into each of `BUCKETS` (the last: beyond all of them), and their sum in seconds."""
+
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    total: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+    def add(self, other: Durations) -> None:
+        self.counts = [ours + theirs for ours, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+    @property
+    def buckets(self) -> list[tuple[str, float]]:
+        """As Prometheus wants them: cumulative, the last one of all."""
+        bounds = [*(str(float(bound)) for bound in BUCKETS), "+Inf"]
+        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
+
+
+class Tally(msgspec.Struct):
+    """What was counted since the start: plain figures, so that those of several processes can be added up.
+
+    `requests` by kind and outcome, `durations` by kind, `cloud_requests` by provider and status, the rest by provider.
+    """
+
+    requests: dict[str, dict[str, int]] = {}
+    durations: dict[str, Durations] = {}
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cloud_requests: dict[str, dict[str, int]] = {}
+    cloud_durations: dict[str, Durations] = {}
+
+    def add(self, other: Tally) -> None:
+        """Count what another process counted, too."""
+        for ours, theirs in ((self.requests, other.requests), (self.cloud_requests, other.cloud_requests)):
+            for name, counts in theirs.items():
+                known = ours.setdefault(name, {})
+                for label, count in counts.items():
+                    known[label] = known.get(label, 0) + count
+        for mine, others in ((self.durations, other.durations), (self.cloud_durations, other.cloud_durations)):
+            for name, durations in others.items():
+                mine.setdefault(name, Durations()).add(durations)
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+
+
 class Metrics:
-    """The metrics of one gateway process, in a registry of their own."""
+    """The metrics of one gateway process.
+
+    prometheus-client's own counters take a lock for each step, which is as much as all of this; it writes the text.
+    """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._cloud = CollectorRegistry()
-        self._requests = Counter(
-            "llmlb_requests", "Requests by kind and outcome.", ["kind", "outcome"], registry=self.registry
-        )
-        self._duration = Histogram(
-            "llmlb_request_duration_seconds",
-            "From first byte in to last byte out.",
-            ["kind"],
-            buckets=BUCKETS,
-            registry=self.registry,
-        )
-        self._cloud_requests = Counter(
-            "cloud_requests",
-            "Requests to cloud providers, by status.",
-            ["provider", "status"],
-            registry=self._cloud,
-        )
-        self._cloud_latency = Histogram(
-            "cloud_request_latency_seconds",
-            "Of requests to cloud providers, from first byte in to last byte out.",
-            ["provider"],
-            buckets=BUCKETS,
-            registry=self._cloud,
-        )
-        tokens = Counter("llmlb_tokens", "Tokens by kind of token.", ["type"], registry=self.registry)
-        self._prompt, self._completion = tokens.labels("prompt"), tokens.labels("completion")
-        # Looking a labelled child up costs more than counting.
-        self._bound = cache(lambda kind, outcome: (self._requests.labels(kind, outcome), self._duration.labels(kind)))
+        self.tally = Tally()
 
     def observe(self, kind: str, outcome: str, seconds: float, prompt: int | None, completion: int | None) -> None:
-        count, duration = self._bound(kind, outcome)
-        count.inc()
-        duration.observe(seconds)
-        if prompt:
-            self._prompt.inc(prompt)
-        if completion:
-            self._completion.inc(completion)
+        tally = self.tally
+        outcomes = tally.requests.get(kind)
+        if outcomes is None:
+            outcomes = tally.requests[kind] = {}
+            tally.durations[kind] = Durations()
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        tally.durations[kind].observe(seconds)
+        tally.prompt_tokens += prompt or 0
+        tally.completion_tokens += completion or 0
 
     def observe_cloud(self, provider: str, status: int, seconds: float) -> None:
         """One request that a cloud provider was asked. `status` is the client's."""
-        self._cloud_requests.labels(provider, str(status)).inc()
-        self._cloud_latency.labels(provider).observe(seconds)
+        statuses = self.tally.cloud_requests.setdefault(provider, {})
+        statuses[str(status)] = statuses.get(str(status), 0) + 1
+        self.tally.cloud_durations.setdefault(provider, Durations()).observe(seconds)
 
     def cloud_text(self) -> bytes:
         """The part about cloud providers alone."""
-        return generate_latest(self._cloud)
+        return _text(_CloudCounters(self.tally))
 
     def text(self, state: State, recorder: Recorder) -> bytes:
         """The exposition text, with the gauges of this moment."""
-        moment = CollectorRegistry()
-        moment.register(_Gauges(state, recorder))
-        return generate_latest(self.registry) + self.cloud_text() + generate_latest(moment)
+        return _text(_Counters(self.tally)) + self.cloud_text() + _text(_Gauges(state, recorder))
+
+
+def _text(collector: Collector) -> bytes:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry)
+
+
+class _Counters(Collector):
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def collect(self) -> Iterator[Metric]:
+        tally = self._tally
+        labels = ["kind", "outcome"]
+        yield _counted("llmlb_requests", "Requests by kind and outcome.", labels, tally.requests)
+        said = "From first byte in to last byte out."
+        yield _measured("llmlb_request_duration_seconds", said, "kind", tally.durations)
+        tokens = CounterMetricFamily("llmlb_tokens", "Tokens by kind of token.", labels=["type"])
+        tokens.add_metric(["prompt"], tally.prompt_tokens)
+        tokens.add_metric(["completion"], tally.completion_tokens)
+        yield tokens
+
+
+class _CloudCounters(Collector):
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["provider", "status"]
+        said = "Requests to cloud providers, by status."
+        yield _counted("cloud_requests", said, labels, self._tally.cloud_requests)
+        said = "Of requests to cloud providers, from first byte in to last byte out."
+        yield _measured("cloud_request_latency_seconds", said, "provider", self._tally.cloud_durations)
+
+
+def _counted(name: str, text: str, labels: list[str], counts: Mapping[str, Mapping[str, int]]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for first, seconds in counts.items():
+        for second, count in seconds.items():
+            family.add_metric([first, second], count)
+    return family
+
+
+def _measured(name: str, text: str, label: str, durations: Mapping[str, Durations]) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=[label])
+    for value, measured in durations.items():
+        family.add_metric([value], measured.buckets, measured.total)
+    return family
 
 
 class _Gauges(Collector):

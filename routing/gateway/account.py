@@ -66,16 +66,17 @@ def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> Requ
 def _entry(
     exchange: Exchange, ended: float, outcome: str, tokens: Tokens | None, speed: float | None, keep_payloads: bool
 ) -> RequestEntry:
+    call, principal = exchange.call, exchange.principal
     last = exchange.attempts[-1] if exchange.attempts else None
-    principal = exchange.principal
+    began, first_byte = exchange.began, exchange.first_byte
     entry = RequestEntry(
         request_id=exchange.request_id,
         started_at=exchange.started_at,
         kind=exchange.api.kind if exchange.api is not None else "models",
         outcome=outcome,
         status=exchange.status,
-        duration_ms=(ended - exchange.began) * 1000,
-        model=exchange.asked_model[:300],
+        duration_ms=(ended - began) * 1000,
+        model=call.asked_model[:300] if call is not None else "",
         served_model=exchange.served_model[:300] if last is not None else "",
         node_id=last.node_id or None if last is not None else None,  # 0: a provider
         node_name=last.node_name if last is not None else exchange.provider,
@@ -84,10 +85,10 @@ def _entry(
         client_ip=exchange.client_ip,
         error_code=exchange.error_code,
         error_message=exchange.error_message[:300],
-        stream=exchange.streaming,
+        stream=call is not None and call.streaming,
         poison=exchange.poison,
         queue_ms=exchange.queue_seconds * 1000,
-        first_byte_ms=(exchange.first_byte - exchange.began) * 1000 if exchange.first_byte is not None else None,
+        first_byte_ms=(first_byte - began) * 1000 if first_byte is not None else None,
         tokens_per_second=speed,
         bytes_in=exchange.bytes_in,
         bytes_out=exchange.bytes_out,

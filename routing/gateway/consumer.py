@@ -228,13 +228,8 @@ class Gateway:
         entry = account.entry_of(exchange, engine.state.live, self._keep_payloads)
         if exchange.hold is not None:
             admit.settle(exchange, engine, entry)
-        engine.metrics.observe(
-            entry.kind,
-            entry.outcome,
-            time.monotonic() - exchange.began,
-            entry.prompt_tokens,
-            entry.completion_tokens,
-        )
+        seconds = entry.duration_ms / 1000
+        engine.metrics.observe(entry.kind, entry.outcome, seconds, entry.prompt_tokens, entry.completion_tokens)
         if exchange.provider:
-            engine.metrics.observe_cloud(exchange.provider, entry.status, time.monotonic() - exchange.began)
+            engine.metrics.observe_cloud(exchange.provider, entry.status, seconds)
         engine.recorder.put(entry)

@@ -96,7 +96,8 @@ class Exchange:
     @property
     def served_model(self) -> str:
         """The model that was asked for in the end; a provider's with its prefix."""
-        return f"{self.provider}:{self.model}" if self.provider else self.model
+        model = self.model
+        return f"{self.provider}:{model}" if self.provider else model
 
     @property
     def streaming(self) -> bool:

@@ -34,7 +34,7 @@ class NodeConfig:
     host: str = "127.0.0.1"
     port: int = 32769
     gpu_backend: str = "auto"
-    gpu_required: bool = False
+    require_gpu: bool = False
     api_key: str = field(default="", repr=False)
     parallel: int = 1
     idle: float = 300.0
@@ -70,7 +70,7 @@ def read_config() -> NodeConfig:
         host=_text("host", "127.0.0.1"),
         port=_number("port", 32769, 1, 65535, int),
         gpu_backend=_choice("gpu_backend", "auto", BACKENDS),
-        gpu_required=_choice("gpu_required", "false", ("true", "false")) == "true",
+        require_gpu=_choice("require_gpu", "false", ("true", "false")) == "true",
         api_key=_text("api_key", ""),
         parallel=_number("parallel", 1, 1, 256, int),
         idle=_number("idle", 300.0, 0, 7 * 86400, float),

@@ -38,12 +38,11 @@ class Node:
         self.detector = GpuDetector(config.gpu_backend)
         self.backend = self.detector.get_gpu_backend()
         self.engines = {engine.name: engine for engine in engines}
-        self.registry = ModelRegistry(config.models_dir, engines, self.backend)
+        self.registry = ModelRegistry(config.models_dir, engines, self.backend, require_gpu=config.require_gpu)
         self.metrics = Metrics()
         self.upstream = PooledClient(connect_timeout=ENGINE_CONNECT_SECONDS)
         self.pool = EnginePool(config, Setup(self.backend, config.parallel, config.context), self.upstream)
         self.metrics.registry.register(Figures(self._gauges, self.devices))
-        self._told: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._looking = asyncio.Lock()
         self._devices: tuple[float, tuple[Device, ...]] = (0.0, ())
@@ -65,16 +64,9 @@ class Node:
     # --- the models -----------------------------------------------------------------------------------------------
 
     async def refresh(self) -> None:
-        """Look at the models directory, and log what has changed."""
+        """Look at the models directory; the registry logs what has changed."""
         async with self._looking:
             await asyncio.to_thread(self.registry.refresh)
-        told = {entry.model.id: entry.reason for entry in self.listed()}
-        for model_id, reason in told.items():
-            if self._told.get(model_id) != reason:
-                self._tell(model_id, reason)
-        for model_id in self._told.keys() - told.keys():
-            log.info("model gone: %s", model_id)
-        self._told = told
 
     async def tidy(self) -> None:
         """Unload what nobody needs."""
@@ -108,12 +100,6 @@ class Node:
     def _current(self, model_id: str) -> ModelFile | None:
         entry = self.registry.get(model_id)
         return entry.model if entry is not None and not entry.model.problem else None
-
-    def _tell(self, model_id: str, reason: str) -> None:
-        if reason:
-            log.warning("model hidden: %s: %s", model_id, reason)
-        else:
-            log.info("model executable: %s", model_id)
 
     # --- the machine ----------------------------------------------------------------------------------------------
 

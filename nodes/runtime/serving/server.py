@@ -9,7 +9,6 @@ from typing import Final
 
 import uvicorn
 
-from nodes.runtime.backend import GpuBackend
 from nodes.runtime.config import NodeConfig
 from nodes.runtime.serving.app import NodeApp
 from nodes.runtime.serving.logs import set_up
@@ -42,8 +41,6 @@ def serve(config: NodeConfig) -> int:
     if not config.models_dir.is_dir():
         raise CannotServe(f"LLM_RUNTIME_MODELS_DIR={config.models_dir}: there is no such directory.")
     node = Node(config, set_up(config.log_level))
-    if config.gpu_required and node.backend is GpuBackend.CPU:
-        raise CannotServe("This machine has no GPU that is supported, and LLM_RUNTIME_GPU_REQUIRED is set.")
     _check_port(config)
     _warn_of_open_door(config)
     options = uvicorn.Config(

@@ -17,8 +17,10 @@ from routing.control import Control
 from routing.core.select import STRATEGIES
 from routing.core.table import NodeEntry, Pair, Principal, RoutingTable
 from routing.metrics import Metrics
+from routing.state.base import State
 from routing.state.limits import Limiter, MemoryLimiter
 from routing.state.memory import MemoryState
+from routing.state.redis import RedisState
 from routing.state.redis_limits import RedisLimiter
 from routing.state.redis_link import RedisLink
 from routing.state.stored import StoredResponses
@@ -35,14 +37,14 @@ class Engine:
 
     def __init__(self, config: Config, *, upstream: Upstream | None = None, recorder: Recorder | None = None) -> None:
         self.config = config
-        self.state = MemoryState(strategy=STRATEGIES[config.load_balancer_mode], queue_max=config.queue_max)
+        self.link = RedisLink(config.redis_url) if config.redis_url else None
+        self.state = _state(config, self.link)
         self.stored = StoredResponses()
         self.principals: Mapping[str, Principal] = {}
         self.recognised: dict[bytes, Principal] = {}  # see `gateway.auth.recognise`
         self.upstream = upstream or PooledClient(connect_timeout=config.connect_timeout)
         self.recorder = recorder or Recorder()
         self.metrics = Metrics()
-        self.link = RedisLink(config.redis_url) if config.redis_url else None
         self.limits: Limiter = RedisLimiter(self.link) if self.link is not None else MemoryLimiter()
         self.draining = False
         self.control = Control(self._install, self._install_principals, self._on_loop, self.limits.at_least)
@@ -62,6 +64,7 @@ class Engine:
     async def stop(self) -> None:
         """Everything that requests left to be written is written."""
         await asyncio.to_thread(self.control.stop)
+        self.state.leave()
         if self.link is not None:
             await self.link.aclose()
         await self.upstream.aclose()
@@ -142,6 +145,13 @@ class Engine:
     def _on_loop(self, call: Callable[[], object]) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call)
+
+
+def _state(config: Config, link: RedisLink | None) -> State:
+    strategy = STRATEGIES[config.load_balancer_mode]
+    if link is None:
+        return MemoryState(strategy=strategy, queue_max=config.queue_max)
+    return RedisState(link, strategy=strategy, queue_max=config.queue_max)
 
 
 def _same_target(before: RoutingTable, after: RoutingTable, node_id: int) -> bool:

@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 from llmlb_site.lib.events import publish
 from nodes.fake_node import Behaviour
 from nodes.models import Node
+from routing.state.memory import MemoryState
 from tests.routing.conftest import Fleet, MakeFleet, eventually
 
 
@@ -82,8 +83,9 @@ async def test_waiting_too_long_is_504(make_fleet: MakeFleet) -> None:
 
 async def test_the_estimate_is_mean_time_times_position(fleet: Fleet) -> None:
     state = fleet.engine.state
+    assert isinstance(state, MemoryState)
     for _ in range(4):
-        state._processing.add(time.monotonic(), 10.0)
+        state._counters.processing.add(time.monotonic(), 10.0)
     assert state.estimated_wait(3) == 30
 
 

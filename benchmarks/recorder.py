@@ -6,7 +6,9 @@ For each way to keep bodies (1 KB asked, 1 KB answered): CPU of the whole proces
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import sys
 import tempfile
 import time
@@ -19,9 +21,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["LLMLB_DATA_DIR"] = os.environ.get("BENCH_DATA_DIR") or tempfile.mkdtemp(prefix="llmlb-bench-")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmlb_site.settings")
 
-WORDS = "The quick brown fox keeps %d promises to the lazy dog, most of them about load. "
-ASKED = ("".join(WORDS % number for number in range(20))[:1000]).encode()
-ANSWERED = ("".join(WORDS % (number * 7) for number in range(20))[:1000]).encode()
+_dice = random.Random(7)
+_VOCABULARY = ["".join(_dice.choices("etaoinshrdlu", k=_dice.randint(2, 9))) for _ in range(3000)]
+
+
+def body(name: str) -> bytes:
+    """About 1 KB of JSON with words that compress as badly as prose does."""
+    words = " ".join(_dice.choices(_VOCABULARY, [1 / (n + 1) for n in range(3000)], k=150))
+    return json.dumps({"model": "model-1", name: [{"role": "user", "content": words}], "stream": False}).encode()
+
+
+BODIES = [(body("messages"), body("choices")) for _ in range(200)]
 
 
 def entries(count: int, *, bodies: bool) -> list[Any]:
@@ -56,8 +66,8 @@ def entries(count: int, *, bodies: bool) -> list[Any]:
                     duration_ms=810.0,
                 )
             ],
-            request_body=ASKED if bodies else b"",
-            response_body=ANSWERED if bodies else b"",
+            request_body=BODIES[number % 200][0] if bodies else b"",
+            response_body=BODIES[number % 200][1] if bodies else b"",
         )
         for number in range(count)
     ]

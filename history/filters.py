@@ -17,7 +17,7 @@ from history.terms import FIELDS
 
 # With more terms than this, rows are searched themselves; with more rows, their ids are not looked up first.
 _TERMS_AT_ONCE: Final = 300
-_BOUNDED_AT_ONCE: Final = 50_000
+_BOUNDED_AT_ONCE: Final = 100_000
 _FAILURES: Final = [outcome for outcome in Outcome.values if outcome != Outcome.SUCCESS]
 
 
@@ -94,7 +94,9 @@ class Filters:
             within &= Q(started_at__lte=self.end_time)
         if not within:
             return within
-        return within & (self._days() if partitions.are_used() else _ids(within))
+        if partitions.are_used():
+            within &= self._days()
+        return within & _ids(within)
 
     def _days(self) -> Q:
         """Ids say their day, but for those from before there were days."""

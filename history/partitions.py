@@ -90,9 +90,9 @@ def days() -> list[date]:
 
 def reserve_ids(moments: Sequence[datetime]) -> list[int]:
     """An id for each request, by when it began; those of one day follow each other. Inside a transaction."""
-    wanted = Counter(map(day_of, moments))
-    free = {day: iter(_numbers(day, count)) for day, count in wanted.items()}
-    return [next(free[day_of(moment)]) for moment in moments]
+    days = [day_of(moment) for moment in moments]
+    free = {day: iter(_numbers(day, count)) for day, count in Counter(days).items()}
+    return [next(free[day]) for day in days]
 
 
 def spans() -> list[tuple[int, int]]:
@@ -122,10 +122,11 @@ def _name(table: str, day: date) -> str:
 def _numbers(day: date, count: int) -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT %s + nextval(coalesce(to_regclass(%s), %s::regclass)) FROM generate_series(1, %s)",
+            "SELECT array_agg(%s + nextval(coalesce(to_regclass(%s), %s::regclass))) FROM generate_series(1, %s)",
             [first_id(day), f"{_name(_REQUESTS, day)}_seq", f"{_REQUESTS}_id_seq", count],
         )
-        return [number for (number,) in cursor.fetchall()]
+        numbers: list[int] = cursor.fetchone()[0]
+        return numbers
 
 
 def _create(day: date) -> bool:

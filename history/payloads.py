@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from typing import Final
 
 import msgspec
+import zstandard
 
 from history.entries import RequestEntry
 from llmlb_site.lib.crypto import decrypt_bytes, encrypt_bytes
 
 PURPOSE: Final = "history.payload"
 _PLAIN: Final = b"\0"
-_DEFLATED: Final = b"\1"
-_WORTH_DEFLATING: Final = 200  # bytes; below that the compressor's set-up costs more than it saves
+_DEFLATED: Final = b"\1"  # as the first version wrote it
+_ZSTD: Final = b"\2"
+_LEVEL: Final = 1  # as small as zlib's first level in a quarter of its time
+_WORTH_COMPRESSING: Final = 200  # bytes; below that there is nothing to save
 
 
 class Payload(msgspec.Struct, frozen=True, array_like=True):
@@ -32,7 +36,18 @@ class Bodies(msgspec.Struct, frozen=True, array_like=True):
     response: bytes
 
 
+_encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Bodies)
+
+
+class _Compressor(threading.local):
+    """Making one costs as much as compressing with it, and no two threads may use the same."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=_LEVEL).compress
+
+
+_compressor: Final = _Compressor()
 
 
 def seal(entry: RequestEntry, mode: str) -> Payload | None:
@@ -45,8 +60,8 @@ def seal(entry: RequestEntry, mode: str) -> Payload | None:
 
 def pack(bodies: Bodies, *, encrypted: bool) -> bytes:
     """Both bodies as they are stored."""
-    plain = msgspec.msgpack.encode(bodies)
-    packed = _DEFLATED + zlib.compress(plain, 1) if len(plain) >= _WORTH_DEFLATING else _PLAIN + plain
+    plain = _encoder.encode(bodies)
+    packed = _ZSTD + _compressor.compress(plain) if len(plain) >= _WORTH_COMPRESSING else _PLAIN + plain
     return encrypt_bytes(packed, PURPOSE) if encrypted else packed
 
 
@@ -57,4 +72,10 @@ def unpack(stored: bytes, *, encrypted: bool) -> Bodies:
         DecryptionError: it was sealed with another secret key.
     """
     packed = decrypt_bytes(stored, PURPOSE) if encrypted else stored
-    return _decoder.decode(zlib.decompress(packed[1:]) if packed[:1] == _DEFLATED else packed[1:])
+    return _decoder.decode(_expanded(packed[:1], packed[1:]))
+
+
+def _expanded(form: bytes, packed: bytes) -> bytes:
+    if form == _ZSTD:
+        return zstandard.ZstdDecompressor().decompress(packed)
+    return zlib.decompress(packed) if form == _DEFLATED else packed

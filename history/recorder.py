@@ -3,7 +3,7 @@
 The loop only appends to a deque. One thread seals and journals what is there a few times a second, and hands it to
 another, the only one with a database connection, which writes batch after batch and tries again for as long as the
 database refuses. So a slow, locked or dead database costs the client nothing; a killed process loses what is
-younger than a quarter of a second; and there is one path, whether the database is well or not.
+younger than half a second; and there is one path, whether the database is well or not.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from history.writer import Frame, cleaned
 
 log = logging.getLogger("llmlb.history")
 
-FLUSH_SECONDS: Final = 0.2
-BATCH_ROWS: Final = 200
+FLUSH_SECONDS: Final = 0.4
+BATCH_ROWS: Final = 1000  # what a batch costs by itself is that of a hundred rows
 BATCH_BYTES: Final = 4 * 1024 * 1024
 MAX_WAITING_ROWS: Final = 50_000  # between the event loop and the collecting thread
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024

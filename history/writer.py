@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -86,9 +86,9 @@ def _columns(model: type[models.Model], *, without_id: bool = False) -> list[str
 
 
 def _moment_adapter() -> Callable[[datetime], Any]:
-    """How this database takes an aware moment. SQLite: as Django writes it, in a third of the time."""
+    """How this database takes an aware moment. SQLite: as Django writes it, in a fifth of the time."""
     if connection.vendor == "sqlite":
-        return lambda moment: str(moment.astimezone(UTC).replace(tzinfo=None))
+        return lambda moment: moment.astimezone(UTC).isoformat(" ").removesuffix("+00:00")
     return lambda moment: moment
 
 
@@ -185,37 +185,43 @@ def _reserve_ids(entries: Sequence[RequestEntry]) -> Sequence[int]:
     return range(last + 1, last + 1 + len(entries))
 
 
-_TOTAL_KEY: Final = ("day", "node_id", "model", "api_key_id")
-_TOTAL_NAMES: Final = ("node_name", "api_key_name")
-_TOTAL_SUMS: Final = (
-    "requests", "failures", "prompt_tokens", "completion_tokens", "estimated_requests", "duration_ms",
-)  # fmt: skip
+_TOTAL_KEY: Final = {"day": "date", "node_id": "bigint", "model": "text", "api_key_id": "bigint"}
+_TOTAL_NAMES: Final = {"node_name": "text", "api_key_name": "text"}
+_TOTAL_SUMS: Final = {
+    **dict.fromkeys(("requests", "failures", "prompt_tokens", "completion_tokens", "estimated_requests"), "bigint"),
+    "duration_ms": "float8",
+}
+# `bulk_create(update_conflicts=True)` can overwrite, but not add.
+_ADD_TO_TOTAL: Final = f"({', '.join(_TOTAL_KEY)}) DO UPDATE SET " + ", ".join(
+    [f"{name} = excluded.{name}" for name in _TOTAL_NAMES]
+    + [f"{name} = {TokenTotal._meta.db_table}.{name} + excluded.{name}" for name in _TOTAL_SUMS]
+)
 
 
 def _add_totals(entries: Iterable[RequestEntry]) -> None:
-    """Add to the day's totals. `bulk_create(update_conflicts=True)` can overwrite, but not add."""
     rows = [
-        (
-            connection.ops.adapt_datefield_value(key[0]),
-            *key[1:],
-            *(getattr(total, name) for name in (*_TOTAL_NAMES, *_TOTAL_SUMS)),
-        )
+        (str(key[0]), *key[1:], *(getattr(total, name) for name in (*_TOTAL_NAMES, *_TOTAL_SUMS)))
         for key, total in token_totals(entries)
     ]
     if rows:
-        with connection.cursor() as cursor:
-            cursor.executemany(_total_statement(), rows)
+        _upsert(TokenTotal, {**_TOTAL_KEY, **_TOTAL_NAMES, **_TOTAL_SUMS}, rows, _ADD_TO_TOTAL)
 
 
-def _total_statement() -> str:
-    table = TokenTotal._meta.db_table
-    columns = (*_TOTAL_KEY, *_TOTAL_NAMES, *_TOTAL_SUMS)
-    names = [f"{name} = excluded.{name}" for name in _TOTAL_NAMES]
-    sums = [f"{name} = {table}.{name} + excluded.{name}" for name in _TOTAL_SUMS]
-    return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))}) "  # noqa: S608  # names of our own, values bound
-        f"ON CONFLICT ({', '.join(_TOTAL_KEY)}) DO UPDATE SET {', '.join(names + sums)}"
-    )
+def _upsert(model: type[models.Model], columns: Mapping[str, str], rows: Sequence[tuple[Any, ...]], then: str) -> None:
+    """Insert, and `then` where a row is there already. `columns` are names and their types.
+
+    On PostgreSQL all rows go as one value: psycopg needs 10 µs for each that it binds.
+    """
+    into = f"INSERT INTO {model._meta.db_table} ({', '.join(columns)})"
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            record = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+            source = f"SELECT * FROM jsonb_to_recordset(%s::jsonb) AS given ({record})"  # noqa: S608  # names of our own, values bound
+            given = msgspec.json.encode([dict(zip(columns, row, strict=True)) for row in rows]).decode()
+            cursor.execute(f"{into} {source} ON CONFLICT {then}", [given])
+        else:
+            marks = ", ".join(["%s"] * len(columns))
+            cursor.executemany(f"{into} VALUES ({marks}) ON CONFLICT {then}", rows)
 
 
 def _add_node_counts(entries: Iterable[RequestEntry]) -> None:
@@ -231,11 +237,6 @@ def _add_node_counts(entries: Iterable[RequestEntry]) -> None:
 
 
 def _add_terms(sources: Iterable[Source]) -> None:
-    rows = [(connection.ops.adapt_datefield_value(day), field, text) for day, field, text in terms_of(sources)]
+    rows = [(str(day), field, text) for day, field, text in terms_of(sources)]
     if rows:
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                f"INSERT INTO {SearchTerm._meta.db_table} (day, field, text) VALUES (%s, %s, %s) "  # noqa: S608  # names of our own, values bound
-                "ON CONFLICT DO NOTHING",
-                rows,
-            )
+        _upsert(SearchTerm, {"day": "date", "field": "text", "text": "text"}, rows, "DO NOTHING")

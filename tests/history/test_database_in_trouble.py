@@ -214,6 +214,7 @@ def test_rows_beyond_every_bound_are_dropped_and_counted(
     start_recorder: StartRecorder, database: Database, spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "MEMORY_ROWS", 400)
+    monkeypatch.setattr(recorder_module, "FLUSH_SECONDS", 0.1)
     spool.write_text("a file where the directory should be")
     database.is_down = True
     recorder = start_recorder()

@@ -89,6 +89,7 @@ def test_pages_and_their_number_reach_over_the_days() -> None:
 
 @pytest.mark.usefixtures("days")
 def test_a_time_range_reads_only_its_days() -> None:
+    store(make_entry(started_at=noon(1)))
     plan = Filters(start_time=noon(1), end_time=noon(1) + timedelta(hours=1)).records().explain()
     read = {day for day in partitions.days() if f"requestrecord_{day:%Y%m%d}" in plan}
     assert read == {today() - timedelta(days=1)}

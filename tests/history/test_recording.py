@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from django.utils import timezone
 
@@ -16,6 +18,7 @@ from history.entries import AttemptEntry
 from history.models import RequestAttempt, RequestPayload, RequestRecord, TokenTotal
 from history.payloads import unpack
 from llmlb_site.lib import events
+from llmlb_site.lib.crypto import encrypt_bytes
 from nodes.models import Node
 from tests.conftest import MintKey
 from tests.history.conftest import StartRecorder, eventually, make_entry, with_bodies
@@ -138,6 +141,13 @@ def test_bodies_are_kept_compressed_apart_from_the_row(start_recorder: StartReco
     bodies = unpack(stored, encrypted=payload.encrypted)
     assert (bodies.request, bodies.response) == (request, response)
     assert (payload.request_truncated, payload.response_truncated) == (False, True)
+
+
+def test_bodies_that_the_first_version_stored_are_still_read() -> None:
+    packed = b"\1" + zlib.compress(msgspec.msgpack.encode((b"asked", b"answered")), 1)
+    for stored, encrypted in ((packed, False), (encrypt_bytes(packed, "history.payload"), True)):
+        bodies = unpack(stored, encrypted=encrypted)
+        assert (bodies.request, bodies.response) == (b"asked", b"answered")
 
 
 def test_no_bodies_are_kept_where_the_operator_wants_none(start_recorder: StartRecorder) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from typing import Final
 from urllib.parse import unquote
 
@@ -124,7 +123,7 @@ class Gateway:
         if api.inspect is not None:
             call.wants = api.inspect(call)
         if asked_provider is not None:
-            stored.bind(api, call, principal, engine, asked_provider.name)
+            await stored.bind(api, call, principal, engine, asked_provider.name)
             await self._ask_provider(exchange, asked_provider)
             return
         if way is None or call.wants:
@@ -136,7 +135,7 @@ class Gateway:
     async def _ask_nodes(self, exchange: Exchange, api: Api, call: Call, principal: Principal) -> None:
         engine = self._engine
         if api.refers_to is not None:
-            stored.bind(api, call, principal, engine)
+            await stored.bind(api, call, principal, engine)
         holders = engine.table.holders.get(call.model, ())
         call.unfit |= choose.unfit_among(api, call, holders)
         here = api.answer_here(call, holders) if api.answer_here is not None else None

@@ -39,7 +39,8 @@ def inspector(marks: Sequence[bytes], member: str, most: int) -> Callable[[Call]
     """
 
     def inspect(call: Call) -> Sequence[str]:
-        if not any(mark in call.body for mark in marks):
+        body = call.body
+        if all(body.rfind(mark) < 0 for mark in marks):  # backwards is several times as fast in CPython
             return ()
         try:
             return check_pictures(msgspec.json.decode(call.body).get(member), member, most)

@@ -20,9 +20,10 @@ from django.utils.translation import ngettext
 
 from access import services
 from access.callers import actor_of
-from access.models import ApiKey, AuditEvent, SignInToken, User
+from access.models import ApiKey, AuditEvent, KeyLimit, SignInToken, User
 from access.permissions import Permission, Role
 from access.refusals import Refusal
+from access.services.limits import NUMBERS
 
 admin.site.unregister(Group)  # roles say who may do what
 
@@ -199,6 +200,23 @@ class KeyForm(forms.ModelForm[ApiKey]):
         return [line.strip() for line in self.cleaned_data["allowed_models"].splitlines() if line.strip()]
 
 
+class LimitFormSet(forms.BaseInlineFormSet[KeyLimit, ApiKey, Any]):
+    """What is sent without any limits, by a script that fills in the key's own fields, leaves them as they are."""
+
+    def __init__(self, data: Any = None, *args: Any, **kwargs: Any) -> None:
+        prefix = kwargs.get("prefix") or self.get_default_prefix()
+        if data is not None and f"{prefix}-TOTAL_FORMS" not in data:
+            data = {**data, f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}
+        super().__init__(data, *args, **kwargs)
+
+
+class LimitInline(admin.TabularInline[KeyLimit, ApiKey]):
+    model = KeyLimit
+    formset = LimitFormSet
+    fields = ("model", *NUMBERS)
+    extra = 1
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(ServiceAdmin):
     form = KeyForm
@@ -217,6 +235,7 @@ class ApiKeyAdmin(ServiceAdmin):
     search_fields = ("name", "public_id", "owner__username")
     readonly_fields = ("shown_prefix", "shown_state", "created_at", "last_used_at", "revoked_at")
     actions = ("revoke",)
+    inlines = (LimitInline,)
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         editable = ["name", "owner", "permissions", "allowed_models", "expires_at"]
@@ -239,6 +258,13 @@ class ApiKeyAdmin(ServiceAdmin):
         key, secret = services.mint_api_key(actor=actor, **values)
         obj.pk, obj.public_id = key.pk, key.public_id
         request.secret_once = secret  # type: ignore[attr-defined]  # for the page that answers this request
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []  # for the admin's log
+        if formset.has_changed():
+            rows = [row.cleaned_data for row in formset.forms if row not in formset.deleted_forms]
+            limits = [{name: row.get(name) for name in LimitInline.fields} for row in rows if any(row.values())]
+            services.update_api_key(ApiKey.objects.get(pk=form.instance.pk), actor=actor_of(request), limits=limits)
 
     @admin.action(permissions=["change"], description=_("Revoke"))
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:

@@ -71,11 +71,11 @@ def find_token(text: str) -> SignInToken | None:
 
 
 def keys_of(user: User) -> QuerySet[ApiKey]:
-    return ApiKey.objects.filter(owner=user).select_related("owner")
+    return all_keys().filter(owner=user)
 
 
 def all_keys() -> QuerySet[ApiKey]:
-    return ApiKey.objects.select_related("owner")
+    return ApiKey.objects.select_related("owner").prefetch_related("limits")
 
 
 def active_administrators() -> QuerySet[User]:

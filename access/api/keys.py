@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,6 +17,7 @@ from access.api import serializers
 from access.api.views import read
 from access.models import ApiKey
 from access.permissions import Permission
+from access.refusals import NotAllowed
 from access.rules import SIGNED_IN, ApiRules
 
 
@@ -38,7 +42,7 @@ class AllKeys(APIView):
             owner=callers.person_of(request),
             actor=callers.actor_of(request),
             within=callers.grantable_by(request),
-            **read(serializers.NewKey, request),
+            **_allowed(request, read(serializers.NewKey, request)),
         )
         return Response(serializers.MintedKeyAnswer(key, context={"text": text}).data, status=201)
 
@@ -58,14 +62,15 @@ class AnyKey(APIView):
 
     @extend_schema(request=serializers.KeyChange, responses=serializers.KeyAnswer)
     def put(self, request: Request, pk: int) -> Response:
-        """Change what is given: name, expiry, permissions, models, whether enabled."""
-        key = services.update_api_key(
-            self._key(request, pk),
+        """Change what is given: name, expiry, permissions, models, limits, whether enabled."""
+        key = self._key(request, pk)
+        services.update_api_key(
+            key,
             actor=callers.actor_of(request),
             within=callers.grantable_by(request),
-            **read(serializers.KeyChange, request),
+            **_allowed(request, read(serializers.KeyChange, request), key),
         )
-        return Response(serializers.KeyAnswer(key).data)
+        return Response(serializers.KeyAnswer(self._key(request, pk)).data)
 
     @extend_schema(request=serializers.KeyChange, responses=serializers.KeyAnswer)
     def patch(self, request: Request, pk: int) -> Response:
@@ -98,3 +103,16 @@ class MyKey(AnyKey):
 
     def reachable(self, request: Request) -> QuerySet[ApiKey]:
         return queries.keys_of(callers.person_of(request))
+
+
+def _allowed(request: Request, values: dict[str, Any], key: ApiKey | None = None) -> dict[str, Any]:
+    """The values, if this caller may set them. Nobody lifts the limits that somebody has set them.
+
+    Raises: NotAllowed.
+    """
+    if "limits" in values:
+        if Permission.API_KEYS_MANAGE not in callers.granted_to(request):
+            raise NotAllowed(_("Limits are set by who may manage everyone's API keys."), field="limits")
+        if key is not None and request.auth == key:
+            raise NotAllowed(_("A key may not change its own limits."), field="limits")
+    return values

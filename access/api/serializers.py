@@ -6,8 +6,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from access.models import ApiKey, User
+from access.models import ApiKey, KeyLimit, User
 from access.permissions import Permission, Role
+from access.services.limits import LARGEST, NUMBERS
 
 
 class LoginRequest(serializers.Serializer[Any]):
@@ -78,11 +79,34 @@ class GeneratedPassword(serializers.Serializer[Any]):
     must_change_password = serializers.BooleanField()
 
 
+def _limit(help_text: str) -> serializers.IntegerField:
+    return serializers.IntegerField(
+        min_value=1, max_value=LARGEST, allow_null=True, required=False, default=None, help_text=help_text
+    )
+
+
 class KeyOwner(serializers.ModelSerializer[User]):
     class Meta:
         model = User
         fields = ("id", "username")
         read_only_fields = fields
+
+
+class KeyLimits(serializers.ModelSerializer[KeyLimit]):
+    """How much a key may use; what is null is not limited."""
+
+    model = serializers.CharField(
+        max_length=300, allow_blank=True, default="", help_text="Empty: over all models together."
+    )
+    requests_per_minute = _limit("In any minute.")
+    tokens_per_minute = _limit("Prompt and answer, in any minute.")
+    concurrent_requests = _limit("Running or waiting for a node at the same time.")
+    tokens_per_day = _limit("In a calendar day (UTC).")
+    tokens_per_month = _limit("In a calendar month (UTC).")
+
+    class Meta:
+        model = KeyLimit
+        fields = ("model", *NUMBERS)
 
 
 class KeyAnswer(serializers.ModelSerializer[ApiKey]):
@@ -91,6 +115,7 @@ class KeyAnswer(serializers.ModelSerializer[ApiKey]):
     state = serializers.ChoiceField(choices=["active", "disabled", "expired", "revoked"])
     permissions = serializers.ListField(child=serializers.ChoiceField(choices=Permission.choices))
     allowed_models = serializers.ListField(child=serializers.CharField(), help_text="Empty: all.")
+    limits = KeyLimits(many=True)
 
     class Meta:
         model = ApiKey
@@ -103,6 +128,7 @@ class KeyAnswer(serializers.ModelSerializer[ApiKey]):
             "enabled",
             "permissions",
             "allowed_models",
+            "limits",
             "created_at",
             "expires_at",
             "revoked_at",
@@ -132,6 +158,9 @@ class KeyChange(serializers.Serializer[Any]):
     allowed_models = serializers.ListField(child=serializers.CharField(max_length=300), required=False)
     expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="null: never.")
     enabled = serializers.BooleanField(required=False)
+    limits = KeyLimits(
+        many=True, required=False, help_text="All limits of the key. To be set with the permission `api_keys.manage`."
+    )
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict) and "scopes" in data:

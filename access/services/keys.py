@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from access.audit import Actor, record
 from access.models import ApiKey, User
 from access.permissions import Permission
 from access.refusals import Conflict, Invalid, NotAllowed
+from access.services.limits import replace_limits
 from llmlb_site.lib.events import publish
 
 LONGEST_NAME: Final = 100
@@ -32,16 +33,18 @@ def mint_api_key(
     actor: Actor,
     expires_at: datetime | None = None,
     allowed_models: Sequence[str] = (),
+    limits: Sequence[Mapping[str, Any]] = (),
     within: frozenset[Permission] | None = None,
     minted: keys.MintedKey | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its text, which is nowhere else and cannot be shown again.
 
     `within` is the most that whoever mints may give (the owner's role bounds it in any case). `minted` is for a key
-    whose text someone else chose.
+    whose text someone else chose. `limits` are as of `replace_limits`.
 
     Raises:
-        Invalid: no or unknown permissions, one that the owner's role has not, an expiry in the past, a bad name.
+        Invalid: no or unknown permissions, one that the owner's role has not, an expiry in the past, a bad name, a
+            limit that cannot be.
         Conflict: the owner has a live key of that name.
     """
     secret = minted or keys.mint()
@@ -57,12 +60,14 @@ def mint_api_key(
     with transaction.atomic():
         _save(key)
         record("key.mint", actor=actor, target=str(key), details={"permissions": key.permissions})
+        if limits:
+            replace_limits(key, limits, actor=actor)
         publish("keys")
     return key, secret.text
 
 
 def update_api_key(key: ApiKey, *, actor: Actor, within: frozenset[Permission] | None = None, **changes: Any) -> ApiKey:
-    """Change any of `name`, `permissions`, `allowed_models`, `expires_at`, `enabled`.
+    """Change any of `name`, `permissions`, `allowed_models`, `expires_at`, `enabled`, `limits` (all of them).
 
     Raises:
         Invalid, Conflict: as when minting; Conflict too for a key that is revoked.
@@ -80,11 +85,15 @@ def update_api_key(key: ApiKey, *, actor: Actor, within: frozenset[Permission] |
         "expires_at": lambda value: value if value == key.expires_at else _checked_expiry(value),
         "enabled": bool,
     }
+    limits = changes.pop("limits", None)
     for field, value in changes.items():
         setattr(key, field, checks[field](value))
     with transaction.atomic():
-        _save(key, update_fields=[*changes])
-        record("key.update", actor=actor, target=str(key), details={"changed": sorted(changes)})
+        if changes:
+            _save(key, update_fields=[*changes])
+            record("key.update", actor=actor, target=str(key), details={"changed": sorted(changes)})
+        if limits is not None:
+            replace_limits(key, limits, actor=actor)
         publish("keys")
     return key
 

@@ -9,7 +9,7 @@ from nodes.runtime.files.ctranslate2 import MODEL
 from nodes.runtime.files.gguf_models import ReadHeader, gguf_models
 from nodes.runtime.files.hf_config import CONFIG
 from nodes.runtime.files.ids import id_of
-from nodes.runtime.files.reading import Malformed, read_up_to
+from nodes.runtime.files.reading import Malformed, read_up_to, shown
 from nodes.runtime.files.snapshots import (
     ONNX_FOLDER,
     PIPELINE,
@@ -123,6 +123,9 @@ def _refused(folder: Folder, name: str) -> ModelFile:
 
 
 def _with_refusals(model: ModelFile, folder: Folder) -> ModelFile:
-    """A file that is there and not looked at is not "missing"."""
-    name = model.problem.removesuffix(" is missing")
-    return replace(model, problem=f"{name} {folder.refused[name]}") if name in folder.refused else model
+    """A folder is no model if an engine that is given it would follow a link out of the models directory."""
+    refused = folder.refused.items() if model.path != folder.path else folder.all_refused()
+    needed = [
+        (name, reason) for name, reason in refused if model.path == folder.path or f"{name} is missing" == model.problem
+    ]
+    return replace(model, problem=f"{shown(needed[0][0])} {needed[0][1]}") if needed else model

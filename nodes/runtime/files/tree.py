@@ -56,6 +56,11 @@ class Folder:
         for folder in self.folders.values():
             yield from folder.all_files()
 
+    def all_refused(self) -> Iterator[tuple[str, str]]:
+        """The names that are not looked at, in it and below it, with their reasons."""
+        for folder in self.all_folders():
+            yield from sorted(folder.refused.items())
+
     def all_folders(self) -> Iterator[Folder]:
         """This folder and those below it."""
         yield self
@@ -113,7 +118,7 @@ class _Walk:
 
     def _add_link(self, folder: Folder, entry: os.DirEntry[str]) -> None:
         target = os.path.realpath(entry.path, strict=True)
-        if not target.startswith(self.inside):
+        if not f"{target}{os.sep}".startswith(self.inside):
             folder.refused[entry.name] = _OUT
         elif not entry.is_dir():
             _add_file(folder, entry.name, entry.stat())

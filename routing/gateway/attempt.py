@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ _NO_SUCH_PATH: Final = re.compile(
 _NOT_SERVED: Final = frozenset({405, 501})
 # Faults after which asking the same client's request of another node makes sense, though this node is not to blame.
 _BUSY: Final = 429
+# How long a node that loads the model is left alone before it is asked again, in seconds; also where it does not say.
+_SHORTEST_LOAD, _LONGEST_LOAD = 1.0, 10.0
 
 
 class Fleet(Protocol):
@@ -103,7 +106,11 @@ class AttemptFailed(Exception):
 
     @property
     def well_formed_5xx(self) -> bool:
-        return self.answered is not None and self.answered.status >= 500 and self.answered.is_json
+        return self.blame and self.answered is not None and self.answered.status >= 500 and self.answered.is_json
+
+    @property
+    def is_loading(self) -> bool:
+        return self.answered is not None and self.answered.says_loading()
 
 
 @dataclass(slots=True)
@@ -131,6 +138,19 @@ class Answered:
             return False
         code, message = self._error()
         return code == "model_not_found" or bool(_NO_SUCH_MODEL.search(message))
+
+    def says_loading(self) -> bool:
+        """The model is on its way into memory: our own node's code (docs/node.md), and llama.cpp's words."""
+        if self.status != 503 or not self.is_json:
+            return False
+        code, message = self._error()
+        return code == "model_loading" or message == "Loading model"
+
+    @property
+    def load_seconds(self) -> float:
+        """How long to wait before the node is asked again, as it says in `Retry-After`."""
+        said = next((value for name, value in self.headers if name == b"retry-after"), b"")
+        return min(_LONGEST_LOAD, max(_SHORTEST_LOAD, float(said) if said.isdigit() else 0.0))
 
     def says_no_such_path(self) -> bool:
         """That the node does not serve the path, or not so; a 404 about what the request names is not that."""
@@ -161,6 +181,7 @@ class Attempts:
         self._rules = rules
         assert exchange.call is not None
         self._tried: set[int] = set(exchange.call.unfit)
+        self._loading: set[int] = set()
         self._failures: list[AttemptFailed] = []
         self._affinity = affinity_of(exchange.body) if rules.by_prefix else 0
 
@@ -181,12 +202,28 @@ class Attempts:
             try:
                 await self._attempt(lease)
                 return
-            except AttemptFailed as failure:
-                self._failures.append(failure)
+            except AttemptFailed as failed:
+                failure = failed
             finally:
                 lease.release()
+            if not await self._wait_for_load(failure, lease, deadline):
+                self._failures.append(failure)
         self._judge_poison()
         await self._answer_failure(self._failures[-1])
+
+    async def _wait_for_load(self, failure: AttemptFailed, lease: Lease, deadline: float) -> bool:
+        """Whether the node only loads the model: others are asked first, then those that load it once more."""
+        if not failure.is_loading or failure.answered is None:
+            return False
+        self._loading.add(lease.node.id)
+        if self._others_left():
+            return True
+        seconds = failure.answered.load_seconds
+        if time.monotonic() + seconds > deadline:
+            return False
+        await asyncio.sleep(seconds)
+        self._tried -= self._loading
+        return True
 
     def _others_left(self) -> bool:
         holders = self._state.table.holders.get(self._exchange.model, ())
@@ -236,7 +273,7 @@ class Attempts:
             await relay.end_broken_stream(exchange, refusal_for(fault, len(exchange.attempts)))
         except AttemptFailed as failure:
             entry.error = failure.reason
-            if failure.blame or self._rules.any_error:
+            if failure.blame or (self._rules.any_error and not failure.is_loading):
                 self._blame(lease, entry, failure.reason)
             raise
         finally:
@@ -286,8 +323,9 @@ class Attempts:
                 return plan.otherwise()
             except Refusal as refusal:  # another node may serve it
                 raise AttemptFailed(refusal=refusal, blame=False) from None
-        at_fault = answered.status >= 500 or answered.says_no_such_model()
-        if at_fault or answered.status == _BUSY:
+        busy = answered.status == _BUSY or answered.says_loading()
+        at_fault = not busy and (answered.status >= 500 or answered.says_no_such_model())
+        if busy or at_fault:
             raise AttemptFailed(answered=answered, blame=at_fault)
         if self._rules.any_error:
             self._blame(lease, self._exchange.attempts[-1], f"status {answered.status}")

@@ -23,7 +23,8 @@ from routing.state.memory import MemoryState
 from routing.state.redis import RedisState
 from routing.state.redis_limits import RedisLimiter
 from routing.state.redis_link import RedisLink
-from routing.state.stored import StoredResponses
+from routing.state.redis_stored import RedisStored
+from routing.state.stored import MemoryStored, StoredResponses
 
 log = logging.getLogger("llmlb.routing")
 
@@ -39,7 +40,7 @@ class Engine:
         self.config = config
         self.link = RedisLink(config.redis_url) if config.redis_url else None
         self.state = _state(config, self.link)
-        self.stored = StoredResponses()
+        self.stored: StoredResponses = RedisStored(self.link) if self.link is not None else MemoryStored()
         self.principals: Mapping[str, Principal] = {}
         self.recognised: dict[bytes, Principal] = {}  # see `gateway.auth.recognise`
         self.upstream = upstream or PooledClient(connect_timeout=config.connect_timeout)

@@ -38,7 +38,7 @@ def is_about_stored(path: str) -> bool:
     return _PATH.fullmatch(path) is not None
 
 
-def bind(api: Api, call: Call, principal: Principal, engine: Engine, provider_name: str = "") -> None:
+async def bind(api: Api, call: Call, principal: Principal, engine: Engine, provider_name: str = "") -> None:
     """Bind a call that goes on from a response to the node that keeps it, and remember what comes of the call.
 
     A call to a provider is bound to none, but goes on only from what its owner has made at that provider.
@@ -60,7 +60,7 @@ def bind(api: Api, call: Call, principal: Principal, engine: Engine, provider_na
     earlier = api.refers_to(call) if api.refers_to is not None else None
     if earlier is None:
         return
-    stored = engine.stored.find(principal.owner_id, earlier)
+    stored = await engine.stored.find(principal.owner_id, earlier)
     if stored is None or stored.provider != provider_name or not _may_use(principal, stored):
         raise previous_response_unknown(earlier)
     if provider_name:
@@ -95,7 +95,7 @@ async def follow(exchange: Exchange, engine: Engine) -> None:
     exchange.dialect = STORED.dialect
     principal = exchange.principal = await auth.identify(exchange.headers, engine, Permission.INFERENCE)
     response_id = match["id"]
-    stored = engine.stored.find(principal.owner_id, response_id)
+    stored = await engine.stored.find(principal.owner_id, response_id)
     if stored is None or not _may_use(principal, stored):
         raise response_unknown(response_id)
     keeper = _keeper(engine, stored, response_id)

@@ -97,7 +97,8 @@ class RedisState(MemoryState):
         self._waiting_elsewhere = 0
         self._hours_elsewhere: list[Hour] = []
         self._next_sync: asyncio.TimerHandle | None = None
-        link.on_up(self._came_up)
+        link.load(*ALL)
+        link.on_up(self._join)
         link.on_down(self._alone)
         link.on_beat(partial(self._sync, look_for_dead=True))
 
@@ -298,11 +299,6 @@ class RedisState(MemoryState):
 
     # --- together and alone ---------------------------------------------------------------------------------------
 
-    def _came_up(self) -> None:
-        for script in ALL:
-            self._link.tell("SCRIPT", "LOAD", script.text)
-        self._join()
-
     def _join(self) -> None:
         """Tell Redis all that is true here, under a new name; what it had under the old one is void."""
         self._session = f"{self._link.process}:{next(self._sessions)}"
@@ -310,8 +306,7 @@ class RedisState(MemoryState):
         counts = itertools.chain.from_iterable(self.live.own.items())
         tickets = itertools.chain.from_iterable(self._ticket(place)[1:] for place in self._tickets.values())
         head = (self._session, self._before, self._link.process, len(self.live.own))
-        # By its text, not its digest: nothing may overtake it.
-        self._link.tell("EVAL", JOIN.text, 0, *head, *counts, *tickets)
+        self._link.tell_script(JOIN, (), *head, *counts, *tickets)
         self._before = self._session
         self._unlimited.clear()
         self._sync()

@@ -204,6 +204,7 @@ class RedisLink:
         self._keeper: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._on_beat: list[Callable[[], None]] = []
+        self._scripts: list[Script] = [_BEAT]
         self._on_up: list[Callable[[], None]] = []
         self._on_down: list[Callable[[], None]] = []
 
@@ -227,6 +228,10 @@ class RedisLink:
         if wire is not None:
             wire.end()
         health.forget(PART)
+
+    def load(self, *scripts: Script) -> None:
+        """Load these on each connection from now on: a script that Redis does not know yet may be overtaken."""
+        self._scripts += scripts
 
     def on_beat(self, callback: Callable[[], None]) -> None:
         """Call this with every sign of life that goes out, and first when the connection has been (re)made."""
@@ -320,7 +325,7 @@ class RedisLink:
         greetings: list[tuple[Argument, ...]] = [
             hello,
             ("CLIENT", "SETNAME", f"llmlb-{self.process}"),
-            ("SCRIPT", "LOAD", _BEAT.text),  # nothing may overtake the first beat
+            *(("SCRIPT", "LOAD", script.text) for script in self._scripts),
         ]
         if given.get("db"):
             greetings.append(("SELECT", int(given["db"])))

@@ -1,7 +1,7 @@
 """Which node keeps which response: for requests that go on from it, read it or cancel it.
 
-Of this process alone, and forgotten when it ends: then a client sees what it sees of any response that is no longer
-kept. The nodes themselves keep them in memory too.
+Not kept for ever, and not beyond a restart of what holds it (this process, or Redis): then a client sees what it sees
+of any response that is no longer kept. The nodes themselves keep them in memory too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 MAX_STORED: Final = 50_000
 STORED_SECONDS: Final = 24 * 3600.0
@@ -30,12 +30,30 @@ class Stored:
     node_id: int
     model: str
     asked_model: str
-    at: float = field(compare=False)
+    at: float = field(compare=False, default=0.0)
     provider: str = ""
 
 
-class StoredResponses:
+class StoredResponses(Protocol):
     """By owner and id: what one owner's node made is not there for another, whatever the ids are."""
+
+    def remember(
+        self, owner_id: int, response_id: str, *, node_id: int, model: str, asked_model: str, provider: str = ""
+    ) -> None:
+        """From any thread. The oldest is forgotten for it, if there are too many. An id that is none is not kept."""
+
+    async def find(self, owner_id: int, response_id: str) -> Stored | None:
+        """None for what never was, is another's, or has been kept for `STORED_SECONDS`."""
+
+    def forget(self, owner_id: int, response_id: str) -> None: ...
+
+
+def is_id(response_id: str) -> bool:
+    return _ID.fullmatch(response_id) is not None
+
+
+class MemoryStored:
+    """`StoredResponses` of one process."""
 
     def __init__(self, *, limit: int = MAX_STORED, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
@@ -46,8 +64,7 @@ class StoredResponses:
     def remember(
         self, owner_id: int, response_id: str, *, node_id: int, model: str, asked_model: str, provider: str = ""
     ) -> None:
-        """The oldest is forgotten for it, if there are too many. An id that is none is not remembered."""
-        if not _ID.fullmatch(response_id):
+        if not is_id(response_id):
             return
         key = (owner_id, response_id)
         with self._lock:
@@ -56,8 +73,7 @@ class StoredResponses:
             while len(self._stored) > self._limit or self._is_old(next(iter(self._stored.values()))):
                 self._stored.popitem(last=False)
 
-    def find(self, owner_id: int, response_id: str) -> Stored | None:
-        """None for what never was, is another's, or has been kept for `STORED_SECONDS`."""
+    async def find(self, owner_id: int, response_id: str) -> Stored | None:
         with self._lock:
             stored = self._stored.get((owner_id, response_id))
         return None if stored is None or self._is_old(stored) else stored

@@ -18,7 +18,6 @@ from llmlb_site.lib.events import publish
 from models_catalog.models import ModelAlias
 from nodes.fake_node import Behaviour, FakeNode
 from nodes.models import Node, NodeStatus
-from routing.state.stored import STORED_SECONDS, StoredResponses
 from tests.routing.conftest import Fleet, bearer, eventually
 
 RESPONSES = "/v1/responses"
@@ -345,30 +344,3 @@ async def test_a_dead_keeper_is_an_error_in_words(fleet: Fleet) -> None:
     made = (await ask(fleet)).json()["id"]
     await node.kill()
     assert error_of(await get(fleet, made)) == (502, "node_connection_error")
-
-
-# --- the memory of it ------------------------------------------------------------------------------------------------
-
-
-def test_what_is_stored_is_bounded_in_number_and_time() -> None:
-    now = [0.0]
-    stored = StoredResponses(limit=3, clock=lambda: now[0])
-    for number in range(5):
-        stored.remember(1, f"resp_{number}", node_id=7, model="m", asked_model="m")
-    assert len(stored) == 3
-    assert stored.find(1, "resp_1") is None
-    found = stored.find(1, "resp_4")
-    assert found is not None
-    assert found.node_id == 7
-    assert stored.find(2, "resp_4") is None
-    now[0] = STORED_SECONDS + 1
-    assert stored.find(1, "resp_4") is None
-    stored.remember(1, "resp_new", node_id=7, model="m", asked_model="m")
-    assert len(stored) == 1
-
-
-@pytest.mark.parametrize("bad", ["", "a/b", "a?b", "a b", "a\r\nb", "é", "x" * 201])
-def test_an_id_that_could_be_more_than_an_id_is_not_remembered(bad: str) -> None:
-    stored = StoredResponses()
-    stored.remember(1, bad, node_id=7, model="m", asked_model="m")
-    assert len(stored) == 0

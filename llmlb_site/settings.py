@@ -155,6 +155,7 @@ CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # the schedule is fixed: nothin
 CELERY_BEAT_SCHEDULE = {
     "poll-due-nodes": {"task": "nodes.poll_due", "schedule": 0.5, "options": {"expires": 2}},
     "probe-excluded-models": {"task": "nodes.probe_excluded", "schedule": 1.0, "options": {"expires": 2}},
+    "follow-downloads": {"task": "nodes.follow_downloads", "schedule": 2.0, "options": {"expires": 2}},
     "prune-polls": {"task": "nodes.prune_polls", "schedule": 3600.0, "options": {"expires": 600}},
     "refresh-providers": {"task": "models_catalog.refresh_providers", "schedule": 10.0, "options": {"expires": 8}},
     "prepare-history": {"task": "history.prepare_days", "schedule": 3600.0, "options": {"expires": 600}},

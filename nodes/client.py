@@ -8,7 +8,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal
@@ -81,22 +82,60 @@ class Reply:
 
 
 async def call(
-    target: Target, path: str, *, timeout: float, body: Mapping[str, Any] | None = None, file: File | None = None
+    target: Target,
+    path: str,
+    *,
+    timeout: float,
+    body: Mapping[str, Any] | None = None,
+    file: File | None = None,
+    method: str = "",
+    most: int = MAX_BYTES,
 ) -> Reply:
-    """GET `path` of a node, or POST `body` to it as JSON, or with a file as a form.
+    """GET `path` of a node, or POST `body` to it as JSON, or with a file as a form; or another `method`.
 
     Redirects are not followed, proxies not asked.
 
-    `timeout` is for all of it, in seconds; connecting takes at most `CONNECT_SECONDS` of it.
+    `timeout` is for all of it, in seconds; connecting takes at most `CONNECT_SECONDS` of it. `most` is how many bytes
+    an answer may have.
 
     Raises:
         CallFailed: the node could not be reached or did not answer whole and in time.
     """
     _tls_context()  # made once, and not on the clock of the first call
     started = time.perf_counter()
+    sent: dict[str, Any] = {"json": body}
+    if file is not None:
+        name, filename, content = file
+        sent = {"data": body, "files": {name: (filename, content)}}
+    with _told_as_failure():
+        async with asyncio.timeout(timeout), _client(timeout) as client:
+            url, method = target.base_url + path, method or ("GET" if body is None else "POST")
+            async with client.stream(method, url, headers=_headers(target), **sent) as response:
+                data = await _read(response, most)
+    return Reply(response.status_code, response.headers, data, (time.perf_counter() - started) * 1000)
+
+
+async def call_for_lines(
+    target: Target, path: str, *, body: Mapping[str, Any], silence: float
+) -> AsyncGenerator[tuple[int, str]]:
+    """POST `body`, and yield the answer's status with each of its lines as they come.
+
+    `silence` is the longest time without a byte, in seconds. Raises: CallFailed.
+    """
+    with _told_as_failure():
+        async with (
+            _client(silence) as client,
+            client.stream("POST", target.base_url + path, headers=_headers(target), json=body) as response,
+        ):
+            async for line in response.aiter_lines():
+                yield response.status_code, line
+
+
+@contextmanager
+def _told_as_failure() -> Iterator[None]:
+    """The client's exceptions as ours."""
     try:
-        async with asyncio.timeout(timeout):
-            response, data = await _exchange(target, path, timeout, body, file)
+        yield
     except (TimeoutError, httpx.TimeoutException) as error:
         kind: FailureKind = "connect" if isinstance(error, httpx.ConnectTimeout) else "timeout"
         raise CallFailed(kind) from error
@@ -106,32 +145,26 @@ async def call(
         raise CallFailed("connect", _connect_text(error)) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CallFailed("broken") from error
-    return Reply(response.status_code, response.headers, data, (time.perf_counter() - started) * 1000)
 
 
-async def _exchange(
-    target: Target, path: str, timeout: float, body: Mapping[str, Any] | None, file: File | None
-) -> tuple[httpx.Response, bytes]:
+def _client(timeout: float) -> httpx.AsyncClient:
+    limits = httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout))
+    return httpx.AsyncClient(transport=GuardedTransport(), timeout=limits, trust_env=False)
+
+
+def _headers(target: Target) -> dict[str, str]:
     headers = {"Accept": "application/json, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "llmlb"}
     if target.api_key:
         headers["Authorization"] = f"Bearer {target.api_key}"
     headers.update(target.headers)
-    limits = httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout))
-    async with httpx.AsyncClient(transport=GuardedTransport(), timeout=limits, trust_env=False) as client:
-        method = "GET" if body is None else "POST"
-        sent: dict[str, Any] = {"json": body}
-        if file is not None:
-            name, filename, content = file
-            sent = {"data": body, "files": {name: (filename, content)}}
-        async with client.stream(method, target.base_url + path, headers=headers, **sent) as response:
-            return response, await _read(response)
+    return headers
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, most: int) -> bytes:
     pieces, size = [], 0
     async for piece in response.aiter_bytes():
         size += len(piece)
-        if size > MAX_BYTES:
+        if size > most:
             raise CallFailed("too_large")
         pieces.append(piece)
     return b"".join(pieces)

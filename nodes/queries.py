@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
-from nodes.models import Node, NodeModel, NodeStatus
+from nodes.models import Download, Node, NodeModel, NodeStatus
 from nodes.refusals import UnknownNode
 
 
@@ -34,6 +34,11 @@ def nodes_with_counts() -> QuerySet[Node]:
 def nodes_with_models() -> QuerySet[Node]:
     """Nodes with their models, in two queries for all of them."""
     return Node.objects.prefetch_related(Prefetch("models", NodeModel.objects.order_by("model_id")))
+
+
+def downloads_of(node_id: int, *, limit: int = 50) -> list[Download]:
+    """The latest downloads of a node, newest first. Raises: UnknownNode."""
+    return list(get_node(node_id).downloads.order_by("-id")[:limit])
 
 
 def _count_of(which: Q) -> Coalesce:

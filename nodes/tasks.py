@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from nodes import polling, probing
+from nodes.downloads import following, recording
 
 
 @shared_task(name="nodes.poll_due")
@@ -19,4 +20,9 @@ def probe_excluded() -> int:
 
 @shared_task(name="nodes.prune_polls")
 def prune_polls() -> int:
-    return polling.prune_polls()
+    return polling.prune_polls() + recording.prune_downloads()
+
+
+@shared_task(name="nodes.follow_downloads")
+def follow_downloads() -> int:
+    return following.follow_due()

@@ -17,7 +17,7 @@ from llmlb_site.lib.events import Payload, Topic, subscribe
 
 log = logging.getLogger("llmlb.dashboard")
 
-TOPICS: Final[tuple[Topic, ...]] = ("nodes", "models", "keys", "history", "exclusions")
+TOPICS: Final[tuple[Topic, ...]] = ("nodes", "models", "keys", "history", "exclusions", "downloads")
 PAUSE_SECONDS: Final = 0.25
 
 

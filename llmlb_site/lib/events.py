@@ -16,11 +16,11 @@ from django.db.models import F
 
 log = logging.getLogger("llmlb.events")
 
-Topic = Literal["nodes", "models", "keys", "history", "exclusions"]
+Topic = Literal["nodes", "models", "keys", "history", "exclusions", "downloads"]
 Payload = Mapping[str, Any]
 Subscriber = Callable[[str, Payload], None]
 
-# Topics that processes read their configuration from. `history` only tells the dashboard that there is more to see.
+# Topics that processes read their configuration from. The others only tell the dashboard that there is more to see.
 COUNTED: Final[frozenset[Topic]] = frozenset({"nodes", "models", "keys", "exclusions"})
 
 _subscribers: dict[str, list[Subscriber]] = defaultdict(list)

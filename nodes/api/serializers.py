@@ -78,6 +78,21 @@ class ExcludedModel(serializers.Serializer[NodeModel]):
     since = serializers.DateTimeField(source="excluded_at")
 
 
+class GpuDevice(serializers.Serializer[Any]):
+    name = serializers.CharField(allow_blank=True)
+    memory_total = serializers.IntegerField(allow_null=True)
+    memory_used = serializers.IntegerField(allow_null=True)
+    usage = serializers.FloatField(allow_null=True)
+    score = serializers.IntegerField(allow_null=True)
+
+
+class RefusedModel(serializers.Serializer[Any]):
+    """A model that the node has and cannot execute."""
+
+    model = serializers.CharField()
+    reason = serializers.CharField(allow_blank=True)
+
+
 class DeviceInfo(serializers.Serializer[Node]):
     """As far as the node reports it. Memory is bytes, usage 0 to 100."""
 
@@ -86,6 +101,13 @@ class DeviceInfo(serializers.Serializer[Node]):
     gpu_memory_total = serializers.IntegerField(allow_null=True)
     gpu_memory_used = serializers.IntegerField(allow_null=True)
     gpu_usage = serializers.FloatField(allow_null=True)
+    gpu_score = serializers.IntegerField(allow_null=True, help_text="0 to 10000.")
+    cpu_usage = serializers.FloatField(allow_null=True)
+    memory_total = serializers.IntegerField(allow_null=True)
+    memory_used = serializers.IntegerField(allow_null=True)
+    devices = GpuDevice(many=True)
+    active_requests = serializers.IntegerField(allow_null=True, help_text="As the node counts them, whoever sent them.")
+    figures_at = serializers.DateTimeField(allow_null=True, help_text="When it last told use and memory.")
 
 
 class NodeAnswer(serializers.ModelSerializer[Node]):
@@ -206,9 +228,11 @@ class NodeModelChange(serializers.Serializer[Any]):
 
 class NodeDetail(NodeAnswer):
     models = NodeModelAnswer(many=True)
+    loaded_models = serializers.ListField(child=serializers.CharField(), help_text="In memory now, as far as it tells.")
+    refused_models = RefusedModel(many=True)
 
     class Meta(NodeAnswer.Meta):
-        fields = (*NodeAnswer.Meta.fields, "models")  # type: ignore[assignment]  # a longer tuple of the same kind
+        fields = (*NodeAnswer.Meta.fields, "models", "loaded_models", "refused_models")  # type: ignore[assignment]  # a longer tuple of the same kind
 
 
 class NodeList(serializers.Serializer[Any]):

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from nodes.api import views
+from nodes.api import downloads, views
 
 
 def _paths(word: str) -> list[URLPattern]:
@@ -17,6 +17,11 @@ def _paths(word: str) -> list[URLPattern]:
         path(f"{one}/drain", views.Drain.as_view(), name=f"api-{word}-drain"),
         path(f"{one}/resume", views.Resume.as_view(), name=f"api-{word}-resume"),
         path(f"{one}/reinclude", views.Reinclude.as_view(), name=f"api-{word}-reinclude"),
+        path(f"{one}/download", downloads.StartDownload.as_view(), name=f"api-{word}-download"),
+        path(f"{one}/download/progress", downloads.DownloadProgress.as_view(), name=f"api-{word}-download-progress"),
+        path(f"{one}/download/<int:task>", downloads.CancelDownload.as_view(), name=f"api-{word}-download-cancel"),
+        path(f"{one}/models/delete", downloads.DeleteModel.as_view(), name=f"api-{word}-models-delete"),
+        path(f"{one}/logs", downloads.Logs.as_view(), name=f"api-{word}-logs"),
     ]
 
 

@@ -1,11 +1,11 @@
 // Live pages. The server says *that* something of a topic changed; what it is now is fetched by whoever shows it:
 //   <div hx-get="…" hx-trigger="llmlb:nodes from:body, llmlb:tick from:body" hx-sync="this:queue last">
-// Events on <body>: `llmlb:nodes`, `llmlb:models`, `llmlb:keys`, `llmlb:history`, `llmlb:exclusions` (at most one in half
+// Events on <body>: `llmlb:nodes`, `llmlb:models`, `llmlb:keys`, `llmlb:history`, `llmlb:exclusions`, `llmlb:downloads` (at most one in half
 // a second each, history one a second; the last one is never lost), and `llmlb:tick` every 5 s while the page is looked at. While the socket is down, every
 // tick stands for every topic.
 "use strict";
 (() => {
-  const TOPICS = ["nodes", "models", "keys", "history", "exclusions"];
+  const TOPICS = ["nodes", "models", "keys", "history", "exclusions", "downloads"];
   const pause = (topic) => (topic === "history" ? 1000 : 500);
   const TICK = 5000;
   const state = document.getElementById("live-state");

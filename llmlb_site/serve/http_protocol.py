@@ -30,6 +30,7 @@ JOINED_BYTES: Final = 64 * 1024  # a longer body is not copied behind its head, 
 # Field lines (RFC 9110, 5): a token, and a value without control characters, so that no header can end the head.
 _HEAD: Final = re.compile(rb"(?:[!#-'*+.^_`|~0-9A-Za-z-]++: [^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
 _NO_BODY: Final = frozenset({204, 304})
+_NOBODY: Final = asyncio.Event()  # listens when a request is over
 _SERVER_ERROR: Final = b"Internal Server Error"
 
 
@@ -45,7 +46,7 @@ class Cycle:
         # Read and written by uvicorn's parser callbacks.
         self.body = bytearray()
         self.more_body = True
-        self.message_event = self
+        self.message_event: Cycle | asyncio.Event = self
         self._protocol = protocol
         self._transport: asyncio.Transport = protocol.transport
         self._flow = protocol.flow
@@ -91,8 +92,11 @@ class Cycle:
                 log.error("the application returned without completing its answer")
                 await self._give_up()
         finally:
-            self._gone = None
             self._protocol.ended(self)
+            # Nothing that refers to itself is left behind: looking for such garbage would stop every stream.
+            self._gone = None
+            self.scope = {}
+            self.message_event = _NOBODY
 
     async def receive(self) -> Message:
         if self._expects_continue:

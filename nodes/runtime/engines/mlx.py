@@ -29,13 +29,13 @@ class Mlx:
     def can_run(self, model: ModelFile, backend: GpuBackend) -> str:
         if model.format is not ModelFormat.SAFETENSORS:
             return f"MLX runs safetensors, not {model.format}"
-        if backend is not GpuBackend.METAL:
-            return f"MLX runs on Metal, not on {backend}"
         if model.quantization.lower().startswith(FOREIGN):
             return f"it is quantised as {model.quantization}, which MLX cannot read"
         if model.task is not Task.TEXT:
             return f"MLX is not used here for {model.task}"
-        return why_not_architecture(model, MLX, "MLX")
+        if unknown := why_not_architecture(model, MLX, "MLX"):
+            return unknown  # before the backend: another machine would not know it either
+        return "" if backend is GpuBackend.METAL else f"MLX runs on Metal, not on {backend}"
 
     def paths_for(self, model: ModelFile) -> frozenset[str]:
         return self.paths

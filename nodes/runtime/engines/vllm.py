@@ -30,13 +30,13 @@ class Vllm:
     def can_run(self, model: ModelFile, backend: GpuBackend) -> str:
         if model.format is not ModelFormat.SAFETENSORS:
             return f"vLLM runs safetensors, not {model.format}"
-        if backend not in BACKENDS:
-            return f"vLLM runs on CUDA and ROCm, not on {backend}"
         if model.quantization.lower().startswith("mlx"):
             return "it is quantised for MLX, which vLLM cannot read"
         if model.task not in PATHS:
             return f"vLLM is not used here for {model.task}"
-        return why_not_architecture(model, VLLM, "vLLM")
+        if unknown := why_not_architecture(model, VLLM, "vLLM"):
+            return unknown  # before the backend: another machine would not know it either
+        return "" if backend in BACKENDS else f"vLLM runs on CUDA and ROCm, not on {backend}"
 
     def paths_for(self, model: ModelFile) -> frozenset[str]:
         return PATHS[model.task]

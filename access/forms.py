@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from access.models import User
 from access.permissions import Permission, Role
 from access.refusals import Refusal
+from access.services.limits import LARGEST, NUMBERS
 
 LIFETIMES = [
     ("3", _("3 days")),
@@ -105,6 +106,51 @@ class KeyForm(RefusableForm):
     @property
     def models(self) -> list[str]:
         return [line.strip() for line in self.cleaned_data["allowed_models"].splitlines() if line.strip()]
+
+
+def _number(label: Any) -> forms.IntegerField:
+    return forms.IntegerField(
+        label=label,
+        required=False,
+        min_value=1,
+        max_value=LARGEST,
+        widget=forms.NumberInput(attrs={"placeholder": _("no limit"), "inputmode": "numeric"}),
+    )
+
+
+class LimitForm(RefusableForm):
+    """How much a key may use over all models. What is left empty is not limited."""
+
+    requests_per_minute = _number(_("Requests per minute"))
+    tokens_per_minute = _number(_("Tokens per minute"))
+    concurrent_requests = _number(_("Requests at once"))
+    tokens_per_day = _number(_("Tokens per day"))
+    tokens_per_month = _number(_("Tokens per month"))
+
+    @property
+    def limit(self) -> dict[str, Any] | None:
+        """None where no number was given."""
+        values = self.cleaned_data
+        return values if any(values.get(name) for name in NUMBERS) else None
+
+    @property
+    def numbers(self) -> list[forms.BoundField]:
+        return [self[name] for name in NUMBERS]
+
+
+class ModelLimitForm(LimitForm):
+    """The same of one model."""
+
+    model = forms.CharField(label=_("Model"), max_length=300, required=False)
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if not values.get("model") and any(values.get(name) for name in NUMBERS):
+            self.add_error("model", _("Name the model that these numbers are for."))
+        return values
+
+
+ModelLimitForms = forms.formset_factory(ModelLimitForm, extra=1)
 
 
 class NewUserForm(RefusableForm):

@@ -72,6 +72,11 @@ class Engine:
         await asyncio.to_thread(self.recorder.stop)
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The one that it was started on."""
+        return self._loop
+
+    @property
     def table(self) -> RoutingTable:
         return self.state.table
 

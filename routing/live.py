@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from routing.core.limits import Limit, Reading
 
 if TYPE_CHECKING:
     from routing.engine import Engine
@@ -36,6 +40,20 @@ def watch(engine: Engine | None) -> None:
 def cloud_metrics() -> bytes:
     """Prometheus' text of this process's requests to cloud providers; empty where no gateway runs."""
     return _engine.metrics.cloud_text() if _engine is not None else b""
+
+
+def use_of(limits: Sequence[Limit]) -> Sequence[Reading] | None:
+    """What is used of each now, over all processes. None where no gateway runs here, or it does not say in time.
+
+    For threads: the event loop of the gateway is asked, and answers.
+    """
+    loop = _engine.loop if _engine is not None else None
+    if _engine is None or loop is None or not loop.is_running():
+        return None
+    try:
+        return asyncio.run_coroutine_threadsafe(_engine.limits.read(limits), loop).result(timeout=1)
+    except TooSlow:
+        return None
 
 
 def view() -> LiveView:

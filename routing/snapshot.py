@@ -10,6 +10,7 @@ from typing import Final
 from django.conf import settings
 from django.utils import timezone
 
+from access.models import KeyLimit
 from access.queries import live_principals
 from llmlb_site.lib.models import Revision
 from models_catalog.capabilities import Abilities, abilities_of, capabilities_of
@@ -48,22 +49,23 @@ def read_principals() -> dict[str, Principal]:
             allowed_models=frozenset(row.allowed_models),
             expires_at=row.expires_at.timestamp() if row.expires_at is not None else None,
             owner_id=row.owner_id,
-            limits=KeyLimits.of(
-                Limit(
-                    row.key_id,
-                    each.model,
-                    requests=each.requests_per_minute or 0,
-                    tokens=each.tokens_per_minute or 0,
-                    concurrent=each.concurrent_requests or 0,
-                    day=each.tokens_per_day or 0,
-                    month=each.tokens_per_month or 0,
-                )
-                for each in row.limits
-            ),
+            limits=KeyLimits.of(map(limit_of, row.limits)),
         )
         for row in live_principals()
         if row.enabled and row.owner_active and not row.revoked
     }
+
+
+def limit_of(row: KeyLimit) -> Limit:
+    return Limit(
+        row.key_id,
+        row.model,
+        requests=row.requests_per_minute or 0,
+        tokens=row.tokens_per_minute or 0,
+        concurrent=row.concurrent_requests or 0,
+        day=row.tokens_per_day or 0,
+        month=row.tokens_per_month or 0,
+    )
 
 
 def read_table() -> RoutingTable:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from llmlb_site.dashboard.views import actions, language, models, nodes, overview
+from llmlb_site.dashboard.views import actions, keys, language, models, nodes, overview
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -14,6 +14,7 @@ urlpatterns = [
     path("nodes/<int:pk>/change", nodes.change_node, name="node-change"),
     path("nodes/<int:pk>/delete", nodes.delete_node, name="node-delete"),
     path("nodes/<int:pk>/actions/<slug:action>", actions.node_action, name="node-action"),
+    path("keys/<int:pk>/", keys.key, name="key"),
     path("models/", models.models, name="models"),
     path("models/providers", models.providers, name="providers"),
     path("models/register", models.register_model, name="model-register"),

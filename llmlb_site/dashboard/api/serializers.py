@@ -127,3 +127,23 @@ class BalancerAnswer(Answer):
     in_flight = serializers.IntegerField()
     waiting = serializers.IntegerField()
     nodes = BalancerNodeAnswer(many=True)
+
+
+class NumberUsage(Answer):
+    limit = serializers.IntegerField()
+    used = serializers.IntegerField(help_text="Running requests count with what is reserved for them.")
+
+
+class LimitUsage(Answer):
+    model = serializers.CharField(help_text="Empty: over all models together.")
+    requests_per_minute = NumberUsage(required=False)
+    tokens_per_minute = NumberUsage(required=False)
+    concurrent_requests = NumberUsage(required=False)
+    tokens_per_day = NumberUsage(required=False)
+    tokens_per_month = NumberUsage(required=False)
+
+
+class KeyUsageAnswer(Answer):
+    tokens_today = serializers.IntegerField(help_text="Since midnight (UTC).")
+    tokens_this_month = serializers.IntegerField(help_text="Since the first of the month (UTC).")
+    limits = LimitUsage(many=True)

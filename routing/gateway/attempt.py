@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,7 @@ from routing.core.errors import (
     node_connection_error,
     node_timeout,
 )
+from routing.core.retries import RetryBudget
 from routing.core.table import Pair
 from routing.gateway import choose, relay, replies
 from routing.gateway.choose import select_available_node_with_queue
@@ -70,12 +71,13 @@ class Fleet(Protocol):
 
 @dataclass(slots=True)
 class Rules:
-    """The settings that attempts follow."""
+    """What all attempts of a process follow: settings, and how many may be tried again."""
 
     attempts: int
     queue_timeout: float
     any_error: bool = False
     by_prefix: bool = False
+    retries: RetryBudget = field(default_factory=RetryBudget)
 
 
 class AttemptFailed(Exception):
@@ -183,6 +185,7 @@ class Attempts:
         self._tried: set[int] = set(exchange.call.unfit)
         self._loading: set[int] = set()
         self._failures: list[AttemptFailed] = []
+        self._unjudged = False
         self._affinity = affinity_of(exchange.body) if rules.by_prefix else 0
 
     async def run(self) -> None:
@@ -191,7 +194,8 @@ class Attempts:
         Raises: Refusal, where no node could even be tried.
         """
         deadline = time.monotonic() + self._rules.queue_timeout
-        while len(self._failures) < self._rules.attempts and (not self._failures or self._others_left()):
+        self._rules.retries.earn()
+        while not self._failures or self._may_try_again():
             try:
                 lease = await self._choose(deadline)
             except Refusal:
@@ -224,6 +228,13 @@ class Attempts:
         await asyncio.sleep(seconds)
         self._tried -= self._loading
         return True
+
+    def _may_try_again(self) -> bool:
+        """What cannot be reached is out of routing at once; nodes that answer errors are spared twice the load."""
+        if len(self._failures) >= self._rules.attempts or not self._others_left():
+            return False
+        self._unjudged = self._failures[-1].answered is not None and not self._rules.retries.spend()
+        return not self._unjudged
 
     def _others_left(self) -> bool:
         holders = self._state.table.holders.get(self._exchange.model, ())
@@ -343,11 +354,14 @@ class Attempts:
             self._fleet.check_node(lease.node.id)
 
     def _judge_poison(self) -> None:
-        """Two nodes that both answer 5xx, well-formed, to one request: the request is to blame, not the nodes."""
+        """Two nodes that both answer 5xx, well-formed, to one request: the request is to blame, not the nodes.
+
+        A request that no second node could be asked about (`_unjudged`) blames none either.
+        """
         exchange = self._exchange
-        if sum(failure.well_formed_5xx for failure in self._failures) < 2:
+        exchange.poison = sum(failure.well_formed_5xx for failure in self._failures) >= 2
+        if not exchange.poison and not (self._unjudged and self._failures[-1].well_formed_5xx):
             return
-        exchange.poison = True
         if exchange.own_exclusions:
             self._fleet.take_back(list(exchange.own_exclusions), "poison request")
             for entry in exchange.attempts:

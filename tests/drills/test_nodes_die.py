@@ -22,8 +22,10 @@ TOLD = {
 
 
 def routed(product: Product, *nodes: NodeProcess) -> list[int]:
-    """Registers the nodes, and returns their ids when their models are offered."""
-    ids = [int(product.add_node(f"node-{number}", node.url)["id"]) for number, node in enumerate(nodes, start=1)]
+    """Registers the nodes, without a limit of requests, and returns their ids when their models are offered."""
+    ids = [int(product.add_node(f"node-{node.port}", node.url)["id"]) for node in nodes]
+    for number in ids:
+        product.request("PUT", f"/api/nodes/{number}", json={"max_concurrency": 0}).raise_for_status()
     wanted = {model for node in nodes for model in node.models}
     wait_until(lambda: wanted <= models(product), seconds=10, what="their models are offered")
     return ids
@@ -72,8 +74,7 @@ def test_a_node_killed_under_load_loses_no_answer(
     running = product().start()
     shape = {"latency": 0.05, "chunks": 400, "chunk_interval": 0.01, "apis": ("/v1/responses", "/v1/messages")}
     victim, other = node_process(**shape), node_process(**shape)
-    for node in routed(running, victim, other):
-        running.request("PUT", f"/api/nodes/{node}", json={"max_concurrency": 0})
+    routed(running, victim, other)
     answers, cut = asyncio.run(kill_under_load(running, victim, rate=rate, count=count, streams=streams))
     lost = [answer for answer in answers if answer is None or answer.status != 200 or not answer.whole]
     drill.record(

@@ -143,7 +143,7 @@ def test_slow_clients(product: MakeProduct, node_process: MakeNodeProcess, drill
     running = product(environment={"LLMLB_CLIENT_TIMEOUT_SECS": str(patience)}).start()
     long = long_node(node_process, "model-long", chunks=40)
     endless = long_node(node_process, "model-endless", chunks=1_000_000)
-    unlimited(running, node_process(latency=0.02), long, endless)
+    routed(running, node_process(latency=0.02), long, endless)
     for slow in (slow_header, slow_body, slow_reader):
         the_others_are_not_slowed(running, slow, long, drill)
     for slow, count in ((slow_header, 1000), (slow_body, 1000), (endless_reader, 50)):
@@ -177,12 +177,6 @@ def they_are_cut(product: Product, slow: SlowClient, drill: Drill, *, count: int
 
 def named(slow: SlowClient) -> str:
     return slow.__name__.replace("_", " ")
-
-
-def unlimited(product: Product, *nodes: NodeProcess) -> None:
-    """Registers the nodes, without a limit of requests."""
-    for number in routed(product, *nodes):
-        product.request("PUT", f"/api/nodes/{number}", json={"max_concurrency": 0})
 
 
 def long_node(node_process: MakeNodeProcess, model: str, *, chunks: int) -> NodeProcess:

@@ -226,6 +226,23 @@ async def test_two_that_die_are_not_poison(fleet: Fleet) -> None:
     assert not (await fleet.settled())[0].poison
 
 
+async def test_where_every_node_answers_errors_few_requests_are_tried_twice_and_no_node_is_blamed(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("routing.core.retries.MOST", 5.0)
+    fleet = await make_fleet()
+    for _ in range(2):
+        await fleet.add("model-a", behaviour=Behaviour(status=500))
+    for _ in range(100):
+        await fleet.post()
+        await eventually(lambda: len(fleet.engine.table.holders.get("model-a", ())) == 2)
+    entries = await fleet.settled(100)
+    assert {entry.status for entry in entries} == {500}
+    assert sum(len(entry.attempts) for entry in entries) == pytest.approx(100 + 5 + 100 * 0.1, abs=1)
+    await eventually(lambda: not fleet.engine._pending)
+    assert not await fleet.excluded()
+
+
 # --- under load ------------------------------------------------------------------------------------------------------
 
 

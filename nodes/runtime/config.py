@@ -40,7 +40,7 @@ class NodeConfig:
     idle: float = 300.0
     memory_bytes: int = 0
     context: int = 8192
-    load_wait: float = 2.0
+    load_wait: float = 5.0
     load_timeout: float = 600.0
     answer_timeout: float = 600.0
     max_body_bytes: int = 100 * MIB
@@ -76,7 +76,7 @@ def read_config() -> NodeConfig:
         idle=_number("idle", 300.0, 0, 7 * 86400, float),
         memory_bytes=_number("memory_bytes", 0, 0, 64 * MIB, int) * MIB,
         context=_number("context", 8192, 0, 16 * MIB, int),
-        load_wait=_number("load_wait", 2.0, 0, 110, float),
+        load_wait=_number("load_wait", 5.0, 0, 110, float),
         load_timeout=_number("load_timeout", 600.0, 5, 86400, float),
         answer_timeout=_number("answer_timeout", 600.0, 5, 86400, float),
         max_body_bytes=_number("max_body_bytes", 100 * MIB, 1024, 4096 * MIB, int),

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from llmlb_site.lib.upstream.client import PooledClient
-from nodes.runtime.backend import Device, GpuDetector
+from nodes.runtime.backend import GpuDetector
 from nodes.runtime.config import NodeConfig
 from nodes.runtime.engines.base import Engine, Setup
 from nodes.runtime.engines.catalogue import ENGINES
@@ -25,7 +25,6 @@ log = logging.getLogger("llmlb.node")
 LOOK_SECONDS: Final = 2.0
 TIDY_SECONDS: Final = 1.0
 ENGINE_CONNECT_SECONDS: Final = 5.0
-DEVICES_SECONDS: Final = 1.0
 
 
 class Node:
@@ -42,12 +41,13 @@ class Node:
         self.metrics = Metrics()
         self.upstream = PooledClient(connect_timeout=ENGINE_CONNECT_SECONDS)
         self.pool = EnginePool(config, Setup(self.backend, config.parallel, config.context), self.upstream)
-        self.metrics.registry.register(Figures(self._gauges, self.devices))
+        self.metrics.registry.register(Figures(self._gauges, self.detector.devices))
         self._tasks: list[asyncio.Task[None]] = []
         self._looking = asyncio.Lock()
-        self._devices: tuple[float, tuple[Device, ...]] = (0.0, ())
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         await self.refresh()
         self._tasks = [
             asyncio.create_task(self._repeat(LOOK_SECONDS, self.refresh), name="look at the models"),
@@ -67,6 +67,11 @@ class Node:
         """Look at the models directory; the registry logs what has changed."""
         async with self._looking:
             await asyncio.to_thread(self.registry.refresh)
+
+    def look_soon(self) -> None:
+        """Look at the models directory without being waited for. From any thread: a pull has put a model there."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self.refresh(), self._loop)
 
     async def tidy(self) -> None:
         """Unload what nobody needs."""
@@ -102,14 +107,6 @@ class Node:
         return entry.model if entry is not None and not entry.model.problem else None
 
     # --- the machine ----------------------------------------------------------------------------------------------
-
-    def devices(self) -> tuple[Device, ...]:
-        """The GPUs with figures that are at most a second old: asking the driver takes milliseconds."""
-        at, devices = self._devices
-        if time.monotonic() - at > DEVICES_SECONDS or not at:
-            devices = self.detector.devices()
-            self._devices = (time.monotonic(), devices)
-        return devices
 
     def _gauges(self) -> dict[str, tuple[str, float]]:
         listed = self.listed()

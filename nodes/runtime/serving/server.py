@@ -10,6 +10,10 @@ from typing import Final
 import uvicorn
 
 from nodes.runtime.config import NodeConfig
+from nodes.runtime.fetching.failures import FetchFailed
+from nodes.runtime.fetching.origins import Origins
+from nodes.runtime.fetching.pulls import Pulls
+from nodes.runtime.fetching.routes import routes
 from nodes.runtime.serving.app import NodeApp
 from nodes.runtime.serving.logs import set_up
 from nodes.runtime.serving.node import Node
@@ -41,10 +45,12 @@ def serve(config: NodeConfig) -> int:
     if not config.models_dir.is_dir():
         raise CannotServe(f"LLM_RUNTIME_MODELS_DIR={config.models_dir}: there is no such directory.")
     node = Node(config, set_up(config.log_level))
+    pulls = Pulls(config.models_dir, _origins(), arrived=node.look_soon)
+    fetching = routes(pulls, node.registry, unload=node.pool.unload, changed=node.look_soon)
     _check_port(config)
     _warn_of_open_door(config)
     options = uvicorn.Config(
-        NodeApp(node),
+        NodeApp(node, fetching),
         host=config.host,
         port=config.port,
         log_config=None,
@@ -56,7 +62,16 @@ def serve(config: NodeConfig) -> int:
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     NodeServer(options, node).run()
+    pulls.close()
     return 0
+
+
+def _origins() -> Origins:
+    """Raises: CannotServe."""
+    try:
+        return Origins.from_environment()
+    except FetchFailed as error:
+        raise CannotServe(f"HF_BASE_URL, HF_TOKEN or LLM_RUNTIME_ALLOWED_ORIGINS: {error}.") from error
 
 
 def _check_port(config: NodeConfig) -> None:

@@ -188,7 +188,7 @@ class Telling:
         }
 
     async def _devices(self) -> tuple[Device, ...]:
-        return await asyncio.to_thread(self._node.devices)
+        return await asyncio.to_thread(self._node.detector.devices)
 
     def _gpu(self, devices: tuple[Device, ...]) -> dict[str, Any]:
         """Of all GPUs together: memory added up, the use of the busiest."""

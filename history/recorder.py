@@ -23,6 +23,7 @@ from history.journal import Journal
 from history.payloads import Payload, seal
 from history.store import Batch, Health, StoreThread
 from history.writer import Frame, cleaned
+from llmlb_site.lib import health
 
 log = logging.getLogger("llmlb.history")
 
@@ -31,6 +32,7 @@ BATCH_ROWS: Final = 1000  # what a batch costs by itself is that of a hundred ro
 BATCH_BYTES: Final = 4 * 1024 * 1024
 MAX_WAITING_ROWS: Final = 50_000  # between the event loop and the collecting thread
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+SPOOL: Final = "history spool"  # its name in /readyz
 SPOOL_BYTES: Final = 1024 * 1024 * 1024
 
 
@@ -168,7 +170,7 @@ def _encoded(frame: Frame) -> bytes:
 
 
 class _Complaint:
-    """A warning for the log: once when it begins, once when it is over."""
+    """A warning for the log, once when it begins, and for /readyz until it is over."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -177,7 +179,10 @@ class _Complaint:
     def say(self, error: Exception) -> None:
         if not self._said:
             log.warning(self._text, type(error).__name__)
+            health.report(SPOOL, ok=False, detail=type(error).__name__)
         self._said = True
 
     def over(self) -> None:
+        if self._said:
+            health.report(SPOOL, ok=True)
         self._said = False

@@ -1,0 +1,124 @@
+"""A PostgreSQL and a Redis of the drill's own, which can be killed and started again with what they held."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import psycopg
+import pytest
+import redis
+
+from scripts.services import _as, _postgresql_binaries, _unprivileged_user
+from tests.support.product import free_port, wait_until
+
+START_SECONDS: Final = 30.0
+
+
+class Server:
+    """A process on a port that stays the same. Use as a context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start, and return when it answers."""
+        wait_until(self._is_up, seconds=START_SECONDS, what=f"{type(self).__name__} answers")
+
+    def _is_up(self) -> bool:
+        """Started again as long as it ends by itself: what was left of one that was killed may still be in the way."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+        return self.answers()
+
+    def kill(self) -> None:
+        """SIGKILL to all of it: what it had not written is lost, and its connections are reset."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        raise NotImplementedError
+
+
+class PostgreSQL(Server):
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        binaries = _postgresql_binaries()
+        if binaries is None:
+            pytest.skip("no PostgreSQL on this machine")
+        self._binaries = binaries
+        self._user = _unprivileged_user()
+        directory.mkdir()
+        if self._user is not None:
+            shutil.chown(directory, self._user)
+            for parent in list(directory.parents)[:3]:  # pytest's own directories are for one user only
+                parent.chmod(parent.stat().st_mode | 0o011)
+        create = ["initdb", "-D", str(directory / "data"), "-U", "llmlb", "--auth=trust", "--no-sync", "-E", "UTF8"]
+        create[0] = str(binaries / create[0])
+        subprocess.run(_as(self._user, create), cwd=directory, capture_output=True, check=True)
+
+    @property
+    def url(self) -> str:
+        return f"postgres://llmlb@127.0.0.1:{self.port}/postgres"
+
+    def command(self) -> list[str]:
+        data = str(self.directory / "data")
+        serve = [str(self._binaries / "postgres"), "-D", data, "-p", str(self.port), "-k", str(self.directory)]
+        return _as(self._user, [*serve, "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=100"])
+
+    def answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=1).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def count(self, query: str) -> int:
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute(query).fetchone()
+        return int(row[0] or 0) if row else 0
+
+
+class Redis(Server):
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        if shutil.which("redis-server") is None:
+            pytest.skip("no Redis on this machine")
+        directory.mkdir()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
+        return [*command, "--save", "", "--appendonly", "no"]
+
+    def answers(self) -> bool:
+        client = redis.Redis.from_url(self.url)
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+        finally:
+            client.close()

@@ -1,0 +1,238 @@
+"""The database, Redis or the disk is gone for a while: inference goes on, and the history loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.blackbox.conftest import MakeProduct, models
+from tests.drills.clients import Answer, Clients, percentile, request
+from tests.drills.conftest import Drill, MakeNodeProcess
+from tests.drills.servers import PostgreSQL, Redis, Server
+from tests.support.product import Product, wait_until
+
+RATE: Final = 50.0  # requests a second
+BEFORE_SECONDS: Final = 1.0
+AFTER_SECONDS: Final = 1.0
+REPLAY_SECONDS: Final = 30.0
+SLOWEST_MS: Final = 1000.0  # nobody waits for what is down
+COUNT: Final = "SELECT count(*) FROM history_requestrecord WHERE kind = 'chat'"
+DIFFERENT: Final = "SELECT count(DISTINCT request_id) FROM history_requestrecord WHERE kind = 'chat'"
+TOTAL: Final = "SELECT sum(requests) FROM history_tokentotal"
+
+
+@dataclass(slots=True)
+class Load:
+    """Requests one after another at `RATE`, whatever becomes of them."""
+
+    product: Product
+    answers: list[Answer | None] = field(default_factory=list)
+    sent: int = 0
+
+    async def run(self, over: asyncio.Event) -> None:
+        clients = Clients(self.product)
+        asked = request(self.product)
+        pending: set[asyncio.Task[Answer | None]] = set()
+        began = time.monotonic()
+        while not over.is_set():
+            pending.add(asyncio.create_task(clients.ask(asked)))
+            self.sent += 1
+            await asyncio.sleep(max(0.0, began + self.sent / RATE - time.monotonic()))
+        self.answers = list(await asyncio.gather(*pending))
+        clients.close()
+
+    @property
+    def lost(self) -> int:
+        return sum(1 for answer in self.answers if answer is None or answer.status != 200)
+
+    @property
+    def p99_ms(self) -> float:
+        return percentile([answer.seconds * 1000 for answer in self.answers if answer], 0.99)
+
+
+@asynccontextmanager
+async def load(product: Product) -> AsyncIterator[Load]:
+    """Somebody asks all the time; afterwards all the answers are in."""
+    running, over = Load(product), asyncio.Event()
+    task = asyncio.create_task(running.run(over))
+    try:
+        await asyncio.sleep(BEFORE_SECONDS)
+        yield running
+        await asyncio.sleep(AFTER_SECONDS)
+    finally:
+        over.set()
+        await task
+
+
+async def status(product: Product) -> dict[str, Any]:
+    answer = await asyncio.to_thread(product.get, "/readyz")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def eventually(product: Product, wanted: str, *, seconds: float) -> dict[str, Any]:
+    """What /readyz says, once its status is `wanted`."""
+    deadline = time.monotonic() + seconds
+    while (found := await status(product))["status"] != wanted:
+        assert time.monotonic() < deadline, f"/readyz never said {wanted}: {found}\n{product.output}"
+        await asyncio.sleep(0.2)
+    return found
+
+
+async def complete(rows: Callable[[], int], wanted: int) -> None:
+    await asyncio.to_thread(
+        wait_until, lambda: rows() >= wanted, seconds=REPLAY_SECONDS, what=f"the history has its {wanted} rows"
+    )
+
+
+@pytest.fixture
+def postgresql(tmp_path: Path) -> Iterator[PostgreSQL]:
+    with (server := PostgreSQL(tmp_path / "postgresql")):
+        yield server
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[Redis]:
+    with (server := Redis(tmp_path / "redis")):
+        yield server
+
+
+def start_scaled(product: MakeProduct, postgresql: PostgreSQL, redis_server: Redis, url: str) -> Product:
+    given = {"LLMLB_DATABASE_URL": postgresql.url, "LLMLB_REDIS_URL": redis_server.url}
+    running = product(new=True, environment=given).start()
+    running.add_node("node-1", url)
+    wait_until(lambda: "model-a" in models(running), seconds=10, what="its model is offered")
+    return running
+
+
+@pytest.mark.parametrize("gone", ["database", "redis", "both"])
+async def test_a_server_that_is_down_stops_no_request(
+    gone: str,
+    drill: Drill,
+    product: MakeProduct,
+    node_process: MakeNodeProcess,
+    postgresql: PostgreSQL,
+    redis_server: Redis,
+) -> None:
+    seconds = 60.0 if drill.full else 3.0
+    running = start_scaled(product, postgresql, redis_server, node_process().url)
+    servers: dict[str, list[Server]] = {"database": [postgresql], "redis": [redis_server]}
+    victims = servers.get(gone, [postgresql, redis_server])
+    async with load(running) as asked:
+        for victim in victims:
+            victim.kill()
+        said = await eventually(running, "degraded", seconds=5)
+        await asyncio.sleep(seconds)
+        refused = await asyncio.to_thread(running.get, "/v1/models", headers={"Authorization": "Bearer sk_" + "0" * 60})
+        for victim in victims:
+            victim.start()
+        await eventually(running, "ready", seconds=30)
+    assert refused.status_code == 401
+    await asyncio.to_thread(
+        wait_until,
+        lambda: postgresql.count(COUNT) >= asked.sent,
+        seconds=REPLAY_SECONDS,
+        what="the history is complete",
+    )
+    rows, different, total = (postgresql.count(query) for query in (COUNT, DIFFERENT, TOTAL))
+    drill.record(
+        f"{gone} down for {seconds:g} s at {RATE:g} rps",
+        f"{asked.lost} of {asked.sent} lost, p99 {asked.p99_ms:.0f} ms, {rows} rows ({different} different, "
+        f"{total} in the totals), /readyz: {', '.join(said['failing'])}",
+        goal=f"0 lost, p99 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
+        ok=asked.lost == 0 and asked.p99_ms <= SLOWEST_MS and rows == different == total == asked.sent,
+    )
+
+
+async def test_a_database_that_is_locked_for_long_stops_no_request(
+    drill: Drill, product: MakeProduct, node_process: MakeNodeProcess
+) -> None:
+    seconds = 60.0 if drill.full else 3.0
+    running = product().start()
+    running.add_node("node-1", node_process().url)
+    wait_until(lambda: "model-a" in models(running), seconds=10, what="its model is offered")
+    with contextlib.closing(opened(running)) as other:
+        async with load(running) as asked:
+            other.execute("BEGIN IMMEDIATE")
+            await asyncio.sleep(seconds)
+            other.execute("ROLLBACK")
+        await complete(lambda: _count(other, COUNT), asked.sent)
+        rows, total = _count(other, DIFFERENT), _count(other, TOTAL)
+    drill.record(
+        f"SQLite locked for {seconds:g} s at {RATE:g} rps",
+        f"{asked.lost} of {asked.sent} lost, p99 {asked.p99_ms:.0f} ms, {rows} rows, {total} in the totals",
+        goal=f"0 lost, p99 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
+        ok=asked.lost == 0 and asked.p99_ms <= SLOWEST_MS and rows == total == asked.sent,
+    )
+
+
+async def test_a_disk_that_is_full_stops_no_request(
+    drill: Drill, product: MakeProduct, node_process: MakeNodeProcess, small_disk: Path, migrated: Path
+) -> None:
+    seconds = 30.0 if drill.full else 3.0
+    data_dir = small_disk / "data"
+    shutil.copytree(migrated, data_dir)
+    running = product(data_dir=data_dir).start()
+    running.add_node("node-1", node_process().url)
+    wait_until(lambda: "model-a" in models(running), seconds=10, what="its model is offered")
+    async with load(running) as asked:
+        fill(small_disk / "somebody's data")
+        said = await eventually(running, "degraded", seconds=10)
+        await asyncio.sleep(seconds)
+        (small_disk / "somebody's data").unlink()
+        await eventually(running, "ready", seconds=30)
+    with contextlib.closing(opened(running)) as database:
+        await complete(lambda: _count(database, COUNT), asked.sent)
+        rows, total = _count(database, DIFFERENT), _count(database, TOTAL)
+        sound = database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    drill.record(
+        f"disk full for {seconds:g} s at {RATE:g} rps",
+        f"{asked.lost} of {asked.sent} lost, p99 {asked.p99_ms:.0f} ms, {rows} rows, {total} in the totals, "
+        f"database {'sound' if sound else 'BROKEN'}, /readyz: {', '.join(said['failing'])}",
+        goal=f"0 lost, p99 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
+        ok=asked.lost == 0 and asked.p99_ms <= SLOWEST_MS and rows == total == asked.sent and sound,
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 32 MB of the test's own."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(directory)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("a file system can only be mounted by root")
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write until there is no room for another byte."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 65536)
+    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x")
+
+
+def opened(product: Product) -> sqlite3.Connection:
+    path = product.data_dir / "llmlb.sqlite3"
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+def _count(database: sqlite3.Connection, query: str) -> int:
+    return int(database.execute(query).fetchone()[0] or 0)

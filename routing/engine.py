@@ -16,7 +16,8 @@ from nodes import services
 from routing.control import Control
 from routing.core.select import STRATEGIES
 from routing.core.table import NodeEntry, Pair, Principal, RoutingTable
-from routing.metrics import Metrics
+from routing.metrics import Figures, Metrics, together
+from routing.siblings import Siblings
 from routing.state.base import State
 from routing.state.limits import Limiter, MemoryLimiter
 from routing.state.memory import MemoryState
@@ -46,6 +47,7 @@ class Engine:
         self.upstream = upstream or PooledClient(connect_timeout=config.connect_timeout)
         self.recorder = recorder or Recorder()
         self.metrics = Metrics()
+        self.siblings: Siblings | None = None  # set before the start, where `serve` runs several processes
         self.limits: Limiter = RedisLimiter(self.link) if self.link is not None else MemoryLimiter()
         self.draining = False
         self.control = Control(self._install, self._install_principals, self._on_loop, self.limits.at_least)
@@ -60,6 +62,8 @@ class Engine:
         if self.link is not None:
             await self.link.start()
         await asyncio.to_thread(self.control.start)
+        if self.siblings is not None:
+            self.siblings.start(self._figures_here)
         await asyncio.sleep(0)  # the first tables were handed to this loop: let it take them
 
     async def stop(self) -> None:
@@ -70,6 +74,12 @@ class Engine:
             await self.link.aclose()
         await self.upstream.aclose()
         await asyncio.to_thread(self.recorder.stop)
+        if self.siblings is not None:
+            await self.siblings.stop(self._figures_here)
+
+    def figures(self) -> Figures:
+        """Of all processes of this `serve`; those of the others are up to half a second old."""
+        return together(self._figures_here(), *(self.siblings.others() if self.siblings is not None else ()))
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -122,6 +132,9 @@ class Engine:
         if node is not None and path in node.speaks:
             self.state.install(self.table.with_node(replace(node, speaks=node.speaks - {path})))
             self.control.do(lambda: services.forget_api(node_id=node_id, path=path), what="an API that is not served")
+
+    def _figures_here(self) -> Figures:
+        return self.metrics.figures(self.state, self.recorder)
 
     # --- what the control thread read -----------------------------------------------------------------------------
 

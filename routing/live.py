@@ -1,4 +1,4 @@
-"""What is going on in this process's gateway right now, for the dashboard and the management API."""
+"""What goes on in the gateway right now, in all processes that share its state: for the dashboard and the API."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from routing import metrics
 from routing.core.limits import Limit, Reading
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def watch(engine: Engine | None) -> None:
 
 
 def cloud_metrics() -> bytes:
-    """Prometheus' text of this process's requests to cloud providers; empty where no gateway runs."""
-    return _engine.metrics.cloud_text() if _engine is not None else b""
+    """Prometheus' text of this `serve`'s requests to cloud providers; empty where no gateway runs."""
+    return metrics.cloud_text(_engine.figures()) if _engine is not None else b""
 
 
 def use_of(limits: Sequence[Limit]) -> Sequence[Reading] | None:

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from history.recorder import Recorder
+from routing.core.table import RoutingTable
 from routing.state.base import State
 
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -66,6 +67,24 @@ class Tally(msgspec.Struct):
         self.completion_tokens += other.completion_tokens
 
 
+class Figures(msgspec.Struct):
+    """What one process has to say at this moment. Requests per node id; history rows not yet written, and lost."""
+
+    tally: Tally = msgspec.field(default_factory=Tally)
+    in_flight: dict[int, int] = {}
+    waiting: int = 0
+    backlog: int = 0
+    dropped: int = 0
+
+    def add(self, other: Figures) -> None:
+        self.tally.add(other.tally)
+        for node_id, count in other.in_flight.items():
+            self.in_flight[node_id] = self.in_flight.get(node_id, 0) + count
+        self.waiting += other.waiting
+        self.backlog += other.backlog
+        self.dropped += other.dropped
+
+
 class Metrics:
     """The metrics of one gateway process.
 
@@ -92,13 +111,30 @@ class Metrics:
         statuses[str(status)] = statuses.get(str(status), 0) + 1
         self.tally.cloud_durations.setdefault(provider, Durations()).observe(seconds)
 
-    def cloud_text(self) -> bytes:
-        """The part about cloud providers alone."""
-        return _text(_CloudCounters(self.tally))
+    def figures(self, state: State, recorder: Recorder) -> Figures:
+        """Of this process at this moment. The tally in it is the one that goes on counting."""
+        health = recorder.health()
+        return Figures(
+            self.tally, dict(state.in_flight_here()), state.waiting_here(), health.backlog, health.rows_dropped
+        )
 
-    def text(self, state: State, recorder: Recorder) -> bytes:
-        """The exposition text, with the gauges of this moment."""
-        return _text(_Counters(self.tally)) + self.cloud_text() + _text(_Gauges(state, recorder))
+
+def cloud_text(figures: Figures) -> bytes:
+    """The part about cloud providers alone."""
+    return _text(_CloudCounters(figures.tally))
+
+
+def text(figures: Figures, table: RoutingTable) -> bytes:
+    """The exposition text."""
+    return _text(_Counters(figures.tally)) + cloud_text(figures) + _text(_Gauges(figures, table))
+
+
+def together(*all_figures: Figures) -> Figures:
+    """The sum; none of them is changed."""
+    total = Figures()
+    for figures in all_figures:
+        total.add(figures)
+    return total
 
 
 def _text(collector: Collector) -> bytes:
@@ -151,22 +187,20 @@ def _measured(name: str, text: str, label: str, durations: Mapping[str, Duration
 
 
 class _Gauges(Collector):
-    def __init__(self, state: State, recorder: Recorder) -> None:
-        self._state = state
-        self._recorder = recorder
+    def __init__(self, figures: Figures, table: RoutingTable) -> None:
+        self._figures = figures
+        self._table = table
 
     def collect(self) -> Iterator[Metric]:
-        table, live = self._state.table, self._state.live
-        waiting = self._state.stats().waiting
-        yield GaugeMetricFamily("llmlb_queue_size", "Requests waiting for a node.", waiting)
+        table, figures = self._table, self._figures
+        yield GaugeMetricFamily("llmlb_queue_size", "Requests waiting for a node.", figures.waiting)
         in_flight = GaugeMetricFamily("llmlb_in_flight", "Requests on a node.", labels=["node"])
         up = GaugeMetricFamily("llmlb_node_routable", "1 while the node takes new requests.", labels=["node"])
         for node in table.nodes.values():
-            in_flight.add_metric([node.name], live.in_flight.get(node.id, 0))
+            in_flight.add_metric([node.name], figures.in_flight.get(node.id, 0))
             up.add_metric([node.name], int(node.routable))
         yield in_flight
         yield up
         yield GaugeMetricFamily("llmlb_routable_models", "Models that a node can serve now.", len(table.holders))
-        health = self._recorder.health()
-        yield GaugeMetricFamily("llmlb_history_backlog", "History rows not yet written.", health.backlog)
-        yield GaugeMetricFamily("llmlb_history_dropped", "History rows lost since the start.", health.rows_dropped)
+        yield GaugeMetricFamily("llmlb_history_backlog", "History rows not yet written.", figures.backlog)
+        yield GaugeMetricFamily("llmlb_history_dropped", "History rows lost since the start.", figures.dropped)

@@ -8,6 +8,7 @@ import msgspec
 
 from access.permissions import Permission
 from llmlb_site.lib import health
+from routing import metrics
 from routing.core.errors import Refusal, method_not_allowed
 from routing.engine import Engine
 from routing.gateway import auth, replies
@@ -28,7 +29,7 @@ async def answer(exchange: Exchange, scope: Scope, engine: Engine) -> None:
     else:
         await _may_read_metrics(exchange, scope, engine)
         text = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
-        await replies.answer(exchange, 200, text, engine.metrics.text(engine.state, engine.recorder))
+        await replies.answer(exchange, 200, text, metrics.text(engine.figures(), engine.table))
 
 
 async def _ready(exchange: Exchange, engine: Engine) -> None:

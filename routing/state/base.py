@@ -69,5 +69,8 @@ class State(Protocol):
     def in_flight_here(self) -> Mapping[int, int]:
         """Requests of this process per node id; `live.in_flight` has those of the other processes too."""
 
+    def waiting_here(self) -> int:
+        """Requests of this process in the queue."""
+
     def leave(self) -> None:
         """The process ends: what it still holds is free."""

@@ -132,6 +132,9 @@ class MemoryState:
     def in_flight_here(self) -> Mapping[int, int]:
         return self.live.in_flight
 
+    def waiting_here(self) -> int:
+        return len(self._queue)
+
     def leave(self) -> None:
         """Nobody else counts what is here."""
 

@@ -37,6 +37,8 @@ LAST = (
     b'"usage":{"prompt_tokens":9,"completion_tokens":%d,"total_tokens":%d}}\n\n'
 )
 STREAM_MARKS = (b'"stream":true', b'"stream": true')
+# Longer bodies are not looked into: nobody here asks for a stream with a picture.
+LONGEST_SEARCHED = 1 << 18
 
 
 def response(body: bytes) -> bytes:
@@ -44,6 +46,9 @@ def response(body: bytes) -> bytes:
 
 
 MODELS_RESPONSE, ANSWER_RESPONSE = response(MODELS), response(ANSWER)
+# vllm-router asks for what vLLM alone has (…/render) before each call, and goes on without it.
+UNKNOWN_RESPONSE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+ASKS_FOR_CHAT = b"post /v1/chat/completions http"
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -56,7 +61,8 @@ class Node(asyncio.Protocol):
     def __init__(self) -> None:
         self._data = b""
         self._left = 0
-        self._asks_for_list = self._asks_for_stream = False
+        self._asks_for_stream = self._searched = False
+        self._ready = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -77,18 +83,24 @@ class Node(asyncio.Protocol):
         head = data[:end].lower()
         at = head.find(b"content-length:")
         self._left = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-        self._asks_for_list, self._asks_for_stream = head.startswith(b"get"), False
+        is_chat = head.startswith(ASKS_FOR_CHAT)
+        self._ready = ANSWER_RESPONSE if is_chat else MODELS_RESPONSE if head.startswith(b"get") else UNKNOWN_RESPONSE
+        self._searched, self._asks_for_stream = is_chat and self._left <= LONGEST_SEARCHED, False
         if not self._left:
             self._answer()
         return data[end + 4 :]
 
     def _body(self, data: bytes) -> bytes:
         """Only the end of what came is kept, so that a mark cut in two is found. Returns: what follows the body."""
-        piece, rest = data[: self._left], data[self._left :]
+        if len(data) <= self._left:
+            piece, rest = data, b""
+        else:
+            piece, rest = data[: self._left], data[self._left :]
         self._left -= len(piece)
-        seen = self._data + piece
-        self._asks_for_stream = self._asks_for_stream or any(mark in seen for mark in STREAM_MARKS)
-        self._data = seen[-20:] if self._left else b""
+        if self._searched:
+            seen = self._data + piece
+            self._asks_for_stream = self._asks_for_stream or any(mark in seen for mark in STREAM_MARKS)
+            self._data = seen[-20:] if self._left else b""
         if not self._left:
             self._answer()
         return rest
@@ -99,7 +111,7 @@ class Node(asyncio.Protocol):
             self._began, self._sent = self._loop.time(), 0
             self._tick()
         else:
-            self._transport.write(MODELS_RESPONSE if self._asks_for_list else ANSWER_RESPONSE)
+            self._transport.write(self._ready)
 
     def _tick(self) -> None:
         """Send a chunk, and come back when the next one is due."""

@@ -49,13 +49,13 @@ def available() -> bool:
     return shutil.which("wrk") is not None
 
 
-def requests(url: str, key: str, body: Path, script: Path, *, connections: int, seconds: float) -> Answered:
+def requests(url: str, key: str, body: Path, script: Path, *, connections: int, seconds: int) -> Answered:
     """Each connection asks again as soon as it was answered. Raises LoadError."""
     command = [
         "wrk",
         "-t1",
         f"-c{connections}",
-        f"-d{seconds:g}s",
+        f"-d{seconds}s",
         f"--timeout={ANSWER_SECONDS}s",
         "-s",
         str(script),
@@ -79,7 +79,7 @@ def parse(output: str, complaint: str = "") -> Answered:
     """The line that the script above prints. Raises LoadError where there is none."""
     line = next((line for line in output.splitlines() if line.startswith("FIGURES ")), None)
     if line is None:
-        raise LoadError(f"wrk gave no figures: {(complaint or output).strip()[-200:]}")
+        raise LoadError(f"wrk gave no figures: {' '.join((complaint or output).split())[-200:]}")
     figures = json.loads(line.removeprefix("FIGURES "))
     failed = sum(figures.pop(name) for name in ("connect", "read", "write", "status", "timeout"))
     return Answered(**figures, errors=failed)

@@ -14,8 +14,8 @@ from typing import Final
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS: Final = 10.0
-# A gateway that uses less than this share of a core has nothing left to do.
-QUIET_SHARE: Final = 0.05
+# A gateway that uses less than this share of a core has nothing left to do but its clockwork.
+QUIET_SHARE: Final = 0.12
 QUIET_PROBE_SECONDS: Final = 0.25
 # The gateway has a core to itself; load and node have the others. The same one where there is only one.
 _ALL_CORES: Final = sorted(os.sched_getaffinity(0))

@@ -124,7 +124,7 @@ class Session:
             return
         try:
             figures, errors = measure(self._folder)
-        except CannotStart as error:
+        except (CannotStart, OSError) as error:
             self._writer.add_note(f"left out {case}", str(error))
             return
         self._writer.add(Sample(case, OURS, 0, figures, errors))

@@ -65,10 +65,11 @@ class EnginePool:
         running.waiting += 1
         try:
             if not await self.wait_ready(running, self._config.load_wait):
-                message = f"The model '{model.id}' is being loaded. Try again in a moment."
-                retry_after = min(MAX_RETRY_SECONDS, running.seconds_left)
-                raise Refused(503, "model_loading", message, retry_after=retry_after)
+                raise _loading(running)
             await self._take_slot(running)
+            if running.state is not State.READY:  # it crashed under the request before this one
+                running.slots.release()
+                raise _loading(running)
         finally:
             running.waiting -= 1
         running.active += 1
@@ -101,10 +102,7 @@ class EnginePool:
         try:
             return await running.wait_ready(seconds)
         except LoadFailed as failure:
-            if self.running.get(running.model.id) is running:
-                del self.running[running.model.id]
-                until = time.monotonic() + FAILED_SECONDS
-                self._failures[running.model.id] = Failure(str(failure), running.model.modified, until)
+            self._give_up(running)
             raise Refused(503, "model_failed", f"The model '{running.model.id}': {failure}.") from None
 
     async def unload(self, model_id: str, reason: str = "as asked") -> bool:
@@ -121,7 +119,9 @@ class EnginePool:
         """Unload what is idle for too long, and what is on disk no more or as another file than was loaded."""
         now = time.time()
         for model_id, running in list(self.running.items()):
-            if not running.is_idle:
+            if running.state is State.FAILED:  # and nobody was waiting to be told
+                self._give_up(running)
+            if running.state is State.FAILED or not running.is_idle:
                 continue
             model = current(model_id)
             if model is None or model.modified != running.model.modified:
@@ -134,6 +134,13 @@ class EnginePool:
         await asyncio.gather(*(self.unload(model_id, "the node stops") for model_id in list(self.running)))
 
     # --- what does not work ---------------------------------------------------------------------------------------
+
+    def _give_up(self, running: RunningEngine) -> None:
+        """Takes a model that could not be loaded out of the list."""
+        if self.running.get(running.model.id) is running:
+            del self.running[running.model.id]
+            until = time.monotonic() + FAILED_SECONDS
+            self._failures[running.model.id] = Failure(running.problem, running.model.modified, until)
 
     def why_not(self, model: ModelFile) -> str:
         """Why a model that an engine could run is not offered all the same."""
@@ -168,7 +175,9 @@ class EnginePool:
 
     async def _take_slot(self, running: RunningEngine) -> None:
         try:
-            await asyncio.wait_for(running.slots.acquire(), SLOT_GRACE_SECONDS)
+            # Not wait_for: in Python 3.11 that swallows the cancellation by a client that hangs up in this very moment.
+            async with asyncio.timeout(SLOT_GRACE_SECONDS):
+                await running.slots.acquire()
         except TimeoutError:
             message = f"The model '{running.model.id}' is busy: it takes {self._setup.parallel} request(s) at a time."
             raise Refused(429, "model_busy", message, kind="rate_limit_error", retry_after=RETRY_BUSY_SECONDS) from None
@@ -183,6 +192,11 @@ class EnginePool:
                 raise Refused(429, "model_busy", message, kind="rate_limit_error", retry_after=RETRY_BUSY_SECONDS)
             oldest = min(idle, key=lambda running: running.last_used)
             await self.unload(oldest.model.id, f"to make room for {model.id}")
+
+
+def _loading(running: RunningEngine) -> Refused:
+    message = f"The model '{running.model.id}' is being loaded. Try again in a moment."
+    return Refused(503, "model_loading", message, retry_after=min(MAX_RETRY_SECONDS, running.seconds_left))
 
 
 def _total(engines: Iterable[RunningEngine]) -> int:

@@ -17,6 +17,7 @@ from nodes.runtime.engines.base import Launch
 from nodes.runtime.serving.logs import ENGINE
 
 STOP_SECONDS: Final = 5.0
+LAST_WORDS_SECONDS: Final = 1.0  # for the lines that are still on their way
 LINES_KEPT: Final = 20
 MAX_LINE: Final = 2000
 # What is ours alone. And an engine is given its model as files: what it would fetch is not what was asked for.
@@ -41,7 +42,9 @@ class EngineProcess:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        threading.Thread(target=self._follow, name=f"engine {model_id}", daemon=True).start()
+        self._follower = threading.Thread(target=self._follow, name=f"output of {model_id}", daemon=True)
+        self._follower.start()
+        threading.Thread(target=self._await_end, name=f"end of {model_id}", daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -96,8 +99,12 @@ class EngineProcess:
                 if line:
                     self._lines.append(line)
                     self._log.info("%s", line)
+
+    def _await_end(self) -> None:
+        """Waits for the process and not for the end of its output: what it has started may hold that open for ever."""
         self._process.wait()
         self.kill()  # what it started and left behind
+        self._follower.join(LAST_WORDS_SECONDS)
         with contextlib.suppress(RuntimeError):  # the loop is closed: the node is gone
             self._loop.call_soon_threadsafe(self.ended.set)
 

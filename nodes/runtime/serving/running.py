@@ -94,7 +94,8 @@ class RunningEngine:
             if left <= 0 or self.state is State.UNLOADED:
                 return False
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
         return True
 
     async def stop(self) -> None:
@@ -125,6 +126,10 @@ class RunningEngine:
                     return
                 await asyncio.sleep(_back_off(failures))
                 continue
+            except Exception:  # a fault of ours or of the engine's description: nobody may wait for it for ever
+                log.exception("%s cannot be started with %s", self.engine.name, self.model.id)
+                self._say(State.FAILED, f"{self.engine.name} cannot be started with it")
+                return
             failures = 0
             crashes = 1 if await self._until_crash() > STEADY_SECONDS else crashes + 1
             await asyncio.sleep(_back_off(crashes - 1))
@@ -165,7 +170,9 @@ class RunningEngine:
         pause = READY_LOOK_SECONDS
         while not await self._says_ready(target, path):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.ended.wait(), pause)
+                # Not wait_for: in Python 3.11 that swallows a cancellation which comes together with the end.
+                async with asyncio.timeout(pause):
+                    await process.ended.wait()
                 raise LoadFailed(f"it {process.how_it_ended()}")
             pause = min(pause * 1.2, SLOWEST_LOOK_SECONDS)
 

@@ -15,6 +15,7 @@ import pstats
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("LLMLB_DATA_DIR", tempfile.mkdtemp(prefix="llmlb-bench-"))
@@ -49,6 +50,12 @@ class NodeAnswer:
     async def read(self) -> bytes:
         await asyncio.sleep(0)
         return next(self._pieces, b"")
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        await asyncio.sleep(0)
+        for piece in self._pieces:
+            sink(piece)
+        return False
 
     def close(self) -> None:
         pass
@@ -95,14 +102,19 @@ async def client(application: Any, scope: dict[str, Any], body: bytes) -> int:
         await gone
         return {"type": "http.disconnect"}
 
-    async def send(message: dict[str, Any]) -> None:
+    def send_now(message: dict[str, Any]) -> bool:
         nonlocal received
         if message["type"] == "http.response.start":
             assert message["status"] == 200, message
         else:
             received += len(message["body"])
+        return True
 
-    await application(dict(scope), receive, send)
+    async def send(message: dict[str, Any]) -> None:
+        send_now(message)
+
+    extensions = {"llmlb.hang_up": lambda call: False, "llmlb.send_now": send_now}
+    await application({**scope, "extensions": extensions}, receive, send)
     return received
 
 
@@ -155,7 +167,6 @@ def scope_of(key: str, body: bytes) -> dict[str, Any]:
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 32768),
         "state": {},
-        "extensions": {"llmlb.hang_up": lambda call: False},
     }
 
 

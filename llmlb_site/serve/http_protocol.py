@@ -26,6 +26,9 @@ HANG_UP: Final = "llmlb.hang_up"
 """The ASGI extension: a function that takes what is to be called when the client has gone, or None to be told no more.
 It answers whether the client has gone already."""
 
+SEND_NOW: Final = "llmlb.send_now"
+"""The ASGI extension: `send` that does not wait. It answers whether the client keeps up; if not, `send` waits."""
+
 JOINED_BYTES: Final = 64 * 1024  # a longer body is not copied behind its head, but written after it
 # Field lines (RFC 9110, 5): a token, and a value without control characters, so that no header can end the head.
 _HEAD: Final = re.compile(rb"(?:[!#-'*+.^_`|~0-9A-Za-z-]++: [^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
@@ -120,14 +123,19 @@ class Cycle:
     async def send(self, message: Message) -> None:
         if self._flow.write_paused and not self.disconnected:
             await self._flow.drain()
+        self.send_now(message)
+
+    def send_now(self, message: Message) -> bool:
+        """See `SEND_NOW`."""
         if self.disconnected:
-            return
+            return True
         if message["type"] == "http.response.body":
             self._send_body(message.get("body", b""), message.get("more_body", False))
         elif message["type"] == "http.response.start":
             self._start(message["status"], message.get("headers", ()))
         else:
             raise RuntimeError(f"a message that is not expected here: {message['type']!r}")
+        return not self._flow.write_paused
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -241,7 +249,7 @@ class LeanProtocol(HttpToolsProtocol):
             keep_alive=version != "1.0" and parser.should_keep_alive(),
             expects_continue=self.expect_100_continue,
         )
-        scope["extensions"] = {HANG_UP: cycle.on_hang_up}
+        scope["extensions"] = {HANG_UP: cycle.on_hang_up, SEND_NOW: cycle.send_now}
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:  # pipelined: its turn comes after the answer to the one before

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from llmlb_site.lib.upstream.base import Headers
 from routing.core.errors import Refusal
-from routing.gateway.exchange import Exchange, HeaderList
+from routing.gateway.exchange import Exchange, HeaderList, Message
 
 CAPTURE_BYTES: Final = 256 * 1024
 
@@ -67,19 +67,29 @@ def own_headers(exchange: Exchange) -> HeaderList:
 
 
 async def begin(exchange: Exchange, status: int, headers: HeaderList) -> None:
-    exchange.status = status
-    exchange.first_byte = time.monotonic()
-    await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+    await exchange.send(start_message(exchange, status, headers))
 
 
 async def write(exchange: Exchange, data: bytes, *, more: bool) -> None:
+    await exchange.send(body_message(exchange, data, more=more))
+    if not more:
+        exchange.finished = True
+
+
+def start_message(exchange: Exchange, status: int, headers: HeaderList) -> Message:
+    """To be sent at once: from here on the answer counts as begun."""
+    exchange.status = status
+    exchange.first_byte = time.monotonic()
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def body_message(exchange: Exchange, data: bytes, *, more: bool) -> Message:
+    """To be sent at once: from here on the bytes count as sent, and the history has them."""
     exchange.bytes_out += len(data)
     if exchange.captured_bytes < CAPTURE_BYTES and not exchange.binary:
         exchange.captured.append(data)
         exchange.captured_bytes += len(data)
-    await exchange.send({"type": "http.response.body", "body": data, "more_body": more})
-    if not more:
-        exchange.finished = True
+    return {"type": "http.response.body", "body": data, "more_body": more}
 
 
 async def answer(exchange: Exchange, status: int, headers: HeaderList, body: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Protocol
@@ -96,6 +96,14 @@ class UpstreamAnswer(Protocol):
         """The next bytes of the body, as soon as there are any; b"" at its end.
 
         Raises: BrokenFault, MalformedFault, TimeoutFault.
+        """
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        """Hand over the body's bytes to `sink` as they come, without a turn of the event loop in between.
+
+        Returns: True when `sink` said False: it wants no more for now. False at the end of the body.
+
+        Raises: BrokenFault, MalformedFault, TimeoutFault, and what `sink` raises.
         """
 
     def close(self) -> None:

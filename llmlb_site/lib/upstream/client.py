@@ -27,7 +27,7 @@ TICK_SECONDS: Final = 0.1
 class Answer:
     """`UpstreamAnswer` over one connection, which goes back to the pool if the body was read to its end."""
 
-    __slots__ = ("_client", "_connection", "_key", "headers", "read", "status")
+    __slots__ = ("_client", "_connection", "_key", "headers", "pump", "read", "status")
 
     def __init__(self, client: PooledClient, key: PoolKey, connection: Connection) -> None:
         self._client = client
@@ -36,6 +36,7 @@ class Answer:
         self.status = connection.status
         self.headers = connection.headers
         self.read = connection.read
+        self.pump = connection.pump
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

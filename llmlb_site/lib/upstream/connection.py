@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final, cast
 
 import httptools
@@ -38,6 +39,8 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_silence",
+        "_sink",
+        "_sink_has_enough",
         "_until_close",
         "_waiter",
         "_write_paused",
@@ -72,7 +75,9 @@ class Connection(asyncio.Protocol):
         self._until_close = False
         self._keep_alive = False
         self._paused = False
-        self._error: NodeFault | None = None
+        self._error: Exception | None = None
+        self._sink: Callable[[bytes], bool] | None = None
+        self._sink_has_enough = False
         self._waiter: asyncio.Future[None] | None = None
         self._write_paused = False
         self._silence = silence
@@ -121,14 +126,46 @@ class Connection(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             await self._wait()
-        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
+        return self._taken()
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        """See `UpstreamAnswer.pump`."""
+        while True:
+            if self._chunks and not sink(self._taken()):
+                return True
+            if self._complete:
+                return False
+            if self._error is not None:
+                raise self._error
+            self._sink = sink
+            self._sink_has_enough = False
+            try:
+                await self._wait()
+            finally:
+                self._sink = None
+            if self._sink_has_enough:
+                return True
+
+    def _taken(self) -> bytes:
+        chunks = self._chunks
+        data = chunks.popleft() if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
         self._buffered = 0
         if self._paused:
             self._paused = False
             self._deadline = self._loop.time() + self._silence
             self.transport.resume_reading()
         return data
+
+    def _fill_sink(self, sink: Callable[[bytes], bool]) -> None:
+        """In the transport's callback. Who waits in `pump` is woken only if the sink wants no more, or fails."""
+        try:
+            self._sink_has_enough = not sink(self._taken())
+        except Exception as error:
+            self._error = self._error or error
+        if self._sink_has_enough or self._error is not None:
+            self._sink = None
+            self._wake()
 
     @property
     def reusable(self) -> bool:
@@ -179,6 +216,8 @@ class Connection(asyncio.Protocol):
         if not self._head_done and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(MalformedFault("the head of the node's answer is too large"))
             self.abort()
+        if self._sink is not None and self._chunks:
+            self._fill_sink(self._sink)
 
     def eof_received(self) -> bool:
         return False
@@ -229,7 +268,8 @@ class Connection(asyncio.Protocol):
         if self._buffered > READ_HIGH_WATER and not self._paused:
             self._paused = True
             self.transport.pause_reading()
-        self._wake()
+        if self._sink is None:
+            self._wake()
 
     def on_message_complete(self) -> None:
         if self._informational:  # 100 Continue, 103 Early Hints: the answer is still to come

@@ -89,11 +89,15 @@ class LiveFigures:
         return min(nodes, key=lambda node: turn.get(node.id, 0.0))
 
     def eased(self, nodes: Sequence[NodeEntry]) -> Sequence[NodeEntry]:
-        """The nodes, with a smaller weight for those that came back a short while ago."""
+        """The nodes without those that came back a short while ago, unless it is their turn, at their small weight."""
         now = self.clock()
         for node_id in [id for id, since in self.warming.items() if now - since >= SLOW_START_SECONDS]:
             del self.warming[node_id]
-        return [self._eased(node, now) if node.id in self.warming else node for node in nodes]
+        settled = [node for node in nodes if node.id not in self.warming]
+        eased = [self._eased(node, now) for node in nodes if node.id in self.warming]
+        if not settled:
+            return eased
+        return settled + [node for node in eased if self.turn.get(node.id, 0.0) <= self._turn_now]
 
     def part_of(self, nodes: Sequence[NodeEntry], affinity: int) -> Sequence[NodeEntry]:
         """Some of many nodes: the next ones at each call, and always the same for one affinity."""

@@ -29,6 +29,7 @@ class Answer:
     seconds: float
     first_byte: float = 0.0
     whole: bool = True
+    attempts: int = 0
 
 
 def request(
@@ -83,6 +84,8 @@ class Client:
         else:
             at = lower.index(b"content-length:")
             answer.body = await self._reader.readexactly(int(lower[at + 15 :].split(b"\r\n", 1)[0]))
+        if (at := lower.find(b"x-llmlb-attempts:")) >= 0:
+            answer.attempts = int(lower[at + 17 :].split(b"\r\n", 1)[0])
         answer.seconds = time.monotonic() - began
         if b"connection: close" in lower or not answer.whole:
             self.abort()

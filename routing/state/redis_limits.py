@@ -262,9 +262,9 @@ class RedisLimiter:
         return Verdict(hold, minutes)
 
     def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
+        """Also where Redis was away when the request came: by now it has been told that it runs."""
         self._own.settle(hold, used, counts=counts)
-        if hold.shared_slot:
-            self._settle(hold.limits, hold.shared_slot, hold.wanted, used, hold.period, counts=counts)
+        self._settle(hold.limits, hold.shared_slot, hold.wanted, used, hold.period, counts=counts)
 
     def at_least(self, tokens: Iterable[Tokens]) -> None:
         """Redis is told with the next request that asks there."""
@@ -317,6 +317,7 @@ class RedisLimiter:
         elif self._refusing:
             self._refusing = False
             health.report(PART, ok=True)
+            self._restate()
 
     def _restate(self) -> None:
         """A new connection: what this process holds is what it knows, whatever became of what it said before."""

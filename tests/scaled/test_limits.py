@@ -1,0 +1,224 @@
+"""Limits that several processes share: exact together, fair to whoever is left, and never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import multiprocessing.synchronize
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from llmlb_site.lib import health
+from routing.core.limits import DAY, Limit, period_of
+from routing.state import redis_link
+from routing.state.limits import Tokens, unix_ms
+from routing.state.redis_limits import RedisLimiter
+from routing.state.redis_link import RedisLink
+from tests.blackbox.conftest import add_and_route, chat
+from tests.scaled.conftest import MakeNode, MakeProduct
+from tests.support.private_redis import PrivateRedis
+from tests.support.product import wait_until
+
+PROCESSES = 4
+
+
+@pytest.fixture
+def server() -> Iterator[PrivateRedis]:
+    with PrivateRedis() as server:
+        yield server
+
+
+class Member:
+    """One process of the installation, as far as limits are concerned."""
+
+    def __init__(self, url: str) -> None:
+        self.link = RedisLink(url)
+        self.limiter = RedisLimiter(self.link)
+
+    async def admitted(self, limit: Limit, tries: int, wanted: int = 10) -> int:
+        verdicts = await asyncio.gather(*(self.limiter.reserve([limit], wanted) for _ in range(tries)))
+        return sum(verdict.hold is not None for verdict in verdicts)
+
+
+@pytest.fixture
+async def members(server: PrivateRedis) -> AsyncIterator[list[Member]]:
+    pair = [Member(server.url) for _ in range(2)]
+    for member in pair:
+        await member.link.start()
+    yield pair
+    for member in pair:
+        await member.link.aclose()
+
+
+async def until(reached: Any, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while not reached():
+            await asyncio.sleep(0.02)
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+def hammer(url: str, barrier: multiprocessing.synchronize.Barrier, counts: Any, budget: bool) -> None:
+    """A process that asks for as much as it can, and uses what it gets."""
+
+    async def run() -> int:
+        member = Member(url)
+        await member.link.start()
+        limit = Limit(1, day=20_000) if budget else Limit(1, requests=2000, tokens=10**9)
+        await asyncio.to_thread(barrier.wait, 30)
+        admitted, began = 0, time.monotonic()
+        while time.monotonic() - began < 1.5:
+            verdicts = await asyncio.gather(*(member.limiter.reserve([limit], 10) for _ in range(16)))
+            await asyncio.sleep(0.001)
+            for verdict in verdicts:
+                if verdict.hold is not None:
+                    admitted += 1
+                    member.limiter.settle(verdict.hold, 10)
+        await member.link.aclose()
+        return admitted
+
+    counts.put(asyncio.run(run()))
+
+
+@pytest.mark.parametrize("budget", [False, True])
+def test_processes_together_admit_exactly_what_the_limit_is(server: PrivateRedis, budget: bool) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, counts = context.Barrier(PROCESSES), context.Queue()
+    running = [
+        context.Process(target=hammer, args=(server.url, barrier, counts, budget), daemon=True)
+        for _ in range(PROCESSES)
+    ]
+    for process in running:
+        process.start()
+    admitted = [counts.get(timeout=60) for _ in running]
+    for process in running:
+        process.join(10)
+    assert sum(admitted) == 2000
+    assert min(admitted) > 0, "each had some of it"
+
+
+# --- processes that die ----------------------------------------------------------------------------------------------
+
+
+async def test_what_a_dead_process_held_is_free_in_time(members: list[Member]) -> None:
+    dying, left = members
+    limit = Limit(1, concurrent=2, day=100)
+    assert await dying.admitted(limit, 2, wanted=50) == 2
+    assert dying.link._keeper is not None
+    dying.link._keeper.cancel()  # it tells no more that it lives, and lets nothing go
+    last_heard = unix_ms() - round((redis_link.DEAD_SECONDS - 1.5) * 1000)
+    await left.link.call("ZADD", redis_link.PROCESSES, last_heard, dying.link.process)
+    assert await left.admitted(limit, 2, wanted=50) == 0
+    began = time.monotonic()
+    while await left.admitted(limit, 2, wanted=50) != 2:
+        await asyncio.sleep(0.1)
+    assert time.monotonic() - began < 5
+    assert redis_link.BEAT_SECONDS + redis_link.DEAD_SECONDS < 15
+
+
+# --- Redis in trouble ------------------------------------------------------------------------------------------------
+
+
+async def test_without_redis_a_process_counts_for_itself_and_says_so(
+    members: list[Member], server: PrivateRedis
+) -> None:
+    one, other = members
+    limit = Limit(1, requests=10)
+    assert await one.admitted(limit, 4) == 4
+    server.hang()
+    began = time.monotonic()
+    assert await one.admitted(limit, 20) == 6, "what it knows to be used stays used"
+    assert time.monotonic() - began < 1
+    began = time.monotonic()
+    assert await other.admitted(limit, 20) == 10
+    assert time.monotonic() - began < 1
+    assert "shared state" in [part.name for part in health.failing()]
+    server.go_on()
+    await until(lambda: one.link.up and other.link.up, 10)
+    assert not health.failing()
+
+
+async def test_requests_that_run_through_an_outage_are_counted_again_after_it(
+    members: list[Member], server: PrivateRedis
+) -> None:
+    one, other = members
+    limit = Limit(1, concurrent=3)
+    before = await one.limiter.reserve([limit], 10)
+    server.kill()
+    await until(lambda: not one.link.up and not other.link.up, 5)
+    during = await one.limiter.reserve([limit], 10)
+    assert during.hold is not None
+    server.start()
+    await until(lambda: one.link.up and other.link.up, 10)
+    (reading,) = await other.limiter.read([limit])
+    assert reading.running == 2
+    for verdict in (before, during):
+        assert verdict.hold is not None
+        one.limiter.settle(verdict.hold, 0)
+    await one.limiter.read([limit])
+    (reading,) = await other.limiter.read([limit])
+    assert (reading.running, reading.reserved) == (0, 0)
+
+
+async def test_budgets_survive_a_redis_that_lost_everything(members: list[Member], server: PrivateRedis) -> None:
+    one, other = members
+    limit = Limit(1, day=1000, month=5000)
+    verdict = await one.limiter.reserve([limit], 600)
+    assert verdict.hold is not None
+    one.limiter.settle(verdict.hold, 600)
+    server.kill()
+    await until(lambda: not one.link.up and not other.link.up, 5)
+    server.start()
+    await until(lambda: one.link.up and other.link.up, 10)
+    await one.limiter.reserve([limit], 10)
+    (reading,) = await other.limiter.read([limit])
+    assert (reading.day, reading.month) == (600, 600)
+    # And whoever knows nothing is told by the history.
+    period = period_of(unix_ms() // DAY)
+    other.limiter.at_least([Tokens(limit.id, period, 900, 4900)])
+    await other.limiter.reserve([limit], 10)
+    (reading,) = await one.limiter.read([limit])
+    assert (reading.day, reading.month) == (900, 4900)
+
+
+async def test_a_redis_that_refuses_is_as_good_as_none(members: list[Member], server: PrivateRedis) -> None:
+    one, _ = members
+    limit = Limit(1, requests=5)
+    await one.link.call("CONFIG", "SET", "maxmemory", "1")
+    assert await one.admitted(limit, 10) == 5
+    assert "limits" in [part.name for part in health.failing()]
+    await one.link.call("CONFIG", "SET", "maxmemory", "0")
+    await one.admitted(Limit(2, requests=5), 1)
+    assert not health.failing()
+
+
+# --- the product -----------------------------------------------------------------------------------------------------
+
+
+def test_two_gateways_share_a_limit_and_hear_of_its_change(gateway: MakeProduct, node: MakeNode) -> None:
+    first, second = gateway().start(), gateway().start()
+    add_and_route(first, node())
+    wait_until(lambda: second.get("/v1/models").json()["data"], seconds=3, what="the other gateway knows the model")
+    values = {"name": "limited", "permissions": ["openai.inference"], "limits": [{"requests_per_minute": 10}]}
+    minted = first.post("/api/api-keys", json=values).json()
+    key = {"Authorization": f"Bearer {minted['key']}"}
+    with httpx.Client(trust_env=False) as client:
+
+        def ask(product: Any) -> int:
+            return client.post(**{**chat(product), "headers": key}).status_code
+
+        wait_until(lambda: ask(second) != 401, seconds=2, what="the key is known")
+        statuses = [ask(product) for _ in range(10) for product in (first, second)]
+        assert statuses.count(200) == 9
+        usage = second.get(f"/api/api-keys/{minted['id']}/usage").json()
+        assert usage["limits"][0]["requests_per_minute"] == {"limit": 10, "used": 10}
+        changed = first.request(
+            "PATCH", f"/api/api-keys/{minted['id']}", json={"limits": [{"requests_per_minute": 20}]}
+        )
+        assert changed.status_code == 200, changed.text
+        wait_until(lambda: ask(second) == 200, seconds=2, what="the other gateway has the new limit")

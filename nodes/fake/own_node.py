@@ -9,6 +9,27 @@ from urllib.parse import parse_qs
 
 GPU_BYTES: Final = 24 << 30
 LINES: Final = 40
+RUNNING: Final = {
+    "engine": "llama.cpp",
+    "state": "ready",
+    "pid": 4711,
+    "memory_bytes": 240_000_000,
+    "active_requests": 0,
+    "requests": 12,
+    "restarts": 0,
+    "unload_at": None,
+}
+TRAITS: Final = {
+    "format": "gguf",
+    "architectures": ["llama"],
+    "size_bytes": 98_362_432,
+    "quantization": "Q4_1",
+    "context_length": 4096,
+    "has_chat_template": True,
+    "tensor_count": 272,
+    "expert_count": None,
+    "state": "unloaded",
+}
 
 
 @dataclass
@@ -29,12 +50,18 @@ class OwnNode:
     def page(self, path: str, query: str, models: Sequence[str], active: int) -> Any:
         """The document of a path; None where there is no such page."""
         match path:
+            case "/livez":
+                return "ok"
+            case "/api/models/load":
+                return {"state": "ready"}
+            case "/api/models/unload":
+                return {"unloaded": bool(self.loaded)}
             case "/api/system":
                 return self._system()
             case "/api/health":
                 return self._health(models, active)
             case "/api/ps":
-                return {"models": [{"id": model, "engine": "llama.cpp", "state": "ready"} for model in self.loaded]}
+                return {"models": [{"id": model, **RUNNING} for model in self.loaded]}
             case "/api/models":
                 return {"gpu_backend": self.gpu_backend, "models": self._models(models)}
             case "/api/logs":
@@ -79,10 +106,9 @@ class OwnNode:
         return [{"index": index, **one, **used} for index in range(self.gpus)]
 
     def _models(self, models: Sequence[str]) -> list[dict[str, Any]]:
-        good = [
-            {"id": model, "executable": True, "reason": "", "state": "unloaded", **entry(model)} for model in models
-        ]
-        return good + [{"id": model, "executable": False, "reason": why} for model, why in self.refused.items()]
+        good = [{"id": model, "executable": True, "reason": "", **TRAITS, **entry(model)} for model in models]
+        bad = {"executable": False, **TRAITS, "engine": ""}
+        return good + [{"id": model, "reason": why, **bad} for model, why in self.refused.items()]
 
     def _logs(self, tail: int) -> dict[str, Any]:
         lines = [text + "x" * self.log_padding for text in self.logs[-tail:]]

@@ -12,11 +12,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from nodes.runtime.cli.failures import CommandFailed
 from nodes.runtime.config import BadSetting
 
 # Command → its module, and what `node --help` says of it.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("serve", "Serve the models of a directory."),
+    "run": ("run", "Chat with a model of a running node."),
+    "pull": ("pull", "Fetch a model."),
+    "list": ("listing", "List the models, and why some cannot be executed."),
+    "show": ("show", "Show all that is known of one model."),
+    "rm": ("rm", "Delete a model."),
+    "stop": ("stop", "Unload a model from a running node."),
+    "ps": ("ps", "List the models that are loaded."),
 }
 
 
@@ -31,12 +39,15 @@ def main(arguments: Sequence[str]) -> int:
     module = importlib.import_module(f"nodes.runtime.cli.{COMMANDS[chosen.command][0]}")
     own = argparse.ArgumentParser(prog=f"manage.py node {chosen.command}", description=module.__doc__)
     module.add_arguments(own)
-    options = own.parse_args(rest)
+    options = own.parse_intermixed_args(rest)
     try:
         code: int = module.run(options)
     except BadSetting as error:
-        print(f"node: {error}", file=sys.stderr)  # noqa: T201  # for the person at the terminal
+        print(f"node: {error}", file=sys.stderr)
         return 1
+    except CommandFailed as error:
+        print(f"node: {error}", file=sys.stderr)
+        return error.code
     except KeyboardInterrupt:
         return 130
     return code

@@ -24,5 +24,5 @@ def run(options: argparse.Namespace) -> int:
     try:
         return serve(config)
     except CannotServe as error:
-        print(f"node: {error}", file=sys.stderr)  # noqa: T201  # for the person at the terminal
+        print(f"node: {error}", file=sys.stderr)
         return 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import signal
 import socket
 import sys
+from collections.abc import Generator
 from typing import Final
 
 import uvicorn
@@ -38,6 +41,16 @@ class NodeServer(uvicorn.Server):
         await super().startup(sockets=None)
         if self.started:
             print(_welcome(self._node), flush=True)  # noqa: T201  # to the terminal of who started it
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """As uvicorn's, but without raising the signal again at the end: a node that was asked to stop exits with 0."""
+        previous = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 def serve(config: NodeConfig) -> int:

@@ -18,7 +18,9 @@ _SPLIT: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\
 _QUANTIZATION: Final = re.compile(
     r"(?:^|[-._/])((?:IQ|Q)\d(?:_[A-Z0-9]+)*|BF16|F16|F32|FP16|FP8|MXFP4(?:_MOE)?|TQ\d_\d)(?=[-._/]|$)", re.IGNORECASE
 )
+_UNUSUAL: Final = re.compile(r"[^a-z0-9._-]")
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "tiktoken.model")
+_INDEX: Final = ".safetensors.index.json"
 _TEXT: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 # Weights that stand beside the safetensors in other forms, which no engine here is given.
 _OTHER_FORMS: Final = ("original/", "onnx/", "openvino/", "coreml/", "runs/")
@@ -53,14 +55,23 @@ def quantization_of(path: str) -> str:
 def folder_of(repo: str, chosen: Sequence[str], paths: Sequence[str]) -> str:
     """Where a repository's files go: its own name, lower-cased; one of several GGUF models has a folder of its own.
 
-    So a second quantisation never changes the id of the first.
+    So a second quantisation never changes the id of the first. The same goes for voices.
     """
+    if is_voice(chosen):
+        name = PurePosixPath(min(chosen)).name.removesuffix(".onnx")
+        alone = sum(path.endswith(".onnx") for path in paths) == 1
+        return repo.lower() if alone else f"{repo}/{_UNUSUAL.sub('-', name.lower())}".lower()
     models = {_stem(path) for path in paths if path.lower().endswith(".gguf") and not _is_projector(path)}
     weights = [path for path in chosen if path.lower().endswith(".gguf") and not _is_projector(path)]
     if not weights or len(models) == 1:
         return repo.lower()
     name = PurePosixPath(_stem(weights[0])).name
-    return f"{repo}/{re.sub(r'[^a-z0-9._-]', '-', name.lower())}".lower()
+    return f"{repo}/{_UNUSUAL.sub('-', name.lower())}".lower()
+
+
+def is_voice(chosen: Sequence[str]) -> bool:
+    """Whether the files are one of Piper's voices, wherever its repository keeps it."""
+    return len(chosen) == 2 and max(chosen) == f"{min(chosen)}.json" and min(chosen).endswith(".onnx")
 
 
 def _named(paths: Sequence[str], filename: str) -> tuple[str, ...]:
@@ -69,6 +80,8 @@ def _named(paths: Sequence[str], filename: str) -> tuple[str, ...]:
     chosen = {filename}
     if filename.lower().endswith(".gguf"):
         return tuple(sorted(chosen | set(_parts_of(filename, paths)) | _projector_for(paths)))
+    if filename.endswith(".safetensors") and "/" not in filename:
+        return tuple(sorted(chosen | {path for path in _small(paths) if not path.endswith(_INDEX)}))
     beside = f"{filename}.json"  # a Piper voice has its settings there
     return tuple(sorted(chosen | ({beside} & set(paths))))
 
@@ -129,8 +142,11 @@ def _safetensors(paths: Sequence[str]) -> set[str]:
     weights = {path for path in top if "/" not in path}
     if not weights:
         return set()
-    index = [path for path in paths if path.endswith(".safetensors.index.json") and "/" not in path]
-    if len(weights) > 1 and not index:
+    index = [path for path in paths if path.endswith(_INDEX) and "/" not in path]
+    if index:  # the same weights may stand beside these in other files
+        stem = ("model" + _INDEX if "model" + _INDEX in index else index[0]).removesuffix(_INDEX)
+        weights = {path for path in weights if path.startswith(f"{stem}-")} or weights
+    elif len(weights) > 1:
         if "model.safetensors" not in weights:
             raise BadWish("several .safetensors files and no index: specify a filename")
         weights = {"model.safetensors"}

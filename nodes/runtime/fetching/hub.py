@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from nodes.runtime.fetching.choosing import choose, folder_of
+from nodes.runtime.fetching.choosing import choose, folder_of, is_voice
 from nodes.runtime.fetching.failures import BadWish, FetchFailed
 from nodes.runtime.fetching.manifest import plan_of_manifest
 from nodes.runtime.fetching.plan import Plan, RemoteFile, make_plan
@@ -51,8 +51,8 @@ def _plan_of_repository(source: HubSource, web: Web) -> Plan:
         _remote_file(siblings[path], f"{hub}/{source.repo}/resolve/{quote(commit, safe='')}/{quote(path)}")
         for path in chosen
     ]
-    if any(file.path.lower().endswith(".gguf") for file in files):
-        # However the repository sorts them: a GGUF's folder is its model's id.
+    if is_voice(chosen) or any(file.path.lower().endswith(".gguf") for file in files):
+        # However the repository sorts them: such a file's folder is its model's id.
         files = [replace(file, path=PurePosixPath(file.path).name) for file in files]
     return make_plan(folder_of(source.repo, chosen, sorted(siblings)), files)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,8 +76,10 @@ def _migrate() -> int:
     _refuse_newer(executor)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if plan:
+        began = time.monotonic()
         call_command("migrate", interactive=False, verbosity=0)
-        log.info("database migrated", extra={"migrations": len(plan)})
+        seconds = round(time.monotonic() - began, 1)
+        log.info("database migrated", extra={"migrations": len(plan), "seconds": seconds})
     return len(plan)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
@@ -13,8 +12,7 @@ ASCII_PER_TOKEN: Final = 4.0
 OTHER_PER_TOKEN: Final = 1.3
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(msgspec.Struct, frozen=True):
     """Token counts of one request. `source` says who counted."""
 
     prompt: int

@@ -35,12 +35,12 @@ async def identify(headers: Mapping[bytes, bytes], engine: Engine, permission: P
     return principal
 
 
-def recognise(headers: Mapping[bytes, bytes], engine: Engine, permission: Permission) -> Principal | None:
+def recognise(headers: Mapping[bytes, bytes], engine: Engine, permission: str) -> Principal | None:
     """The caller, if this very key was found genuine before and nothing has changed since; None says nothing."""
     if engine.control.stale:
         return None
     principal = engine.recognised.get(_mark(headers))
-    if principal is None or permission.value not in principal.permissions:
+    if principal is None or permission not in principal.permissions:
         return None
     return principal if principal.expires_at is None or principal.expires_at > time.time() else None
 

@@ -43,6 +43,7 @@ from routing.protocols.registry import APIS
 log = logging.getLogger("llmlb.gateway")
 
 MODELS: Final = "/v1/models"
+INFERENCE: Final = Permission.INFERENCE.value
 CLIENT_CLOSED: Final = 499
 
 
@@ -107,7 +108,7 @@ class Gateway:
             raise method_not_allowed(exchange.method, api.path, "POST")
         exchange.api = api
         engine = self._engine
-        principal = exchange.principal = auth.recognise(exchange.headers, engine, Permission.INFERENCE) or (
+        principal = exchange.principal = auth.recognise(exchange.headers, engine, INFERENCE) or (
             await auth.identify(exchange.headers, engine, Permission.INFERENCE)
         )
         if api.check_headers is not None:

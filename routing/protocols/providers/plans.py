@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from llmlb_site.lib.sse import EventSplitter
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens
@@ -35,11 +37,11 @@ def plan_for(api: Api, call: Call, provider: NodeEntry) -> Plan:
     if translate is not None:
         return translate(call, provider)
     as_node = replace(provider, node_type="openai_compatible", speaks=_NATIVE[provider.name])
-    plan = replace(api.plan(call, as_node), otherwise=None)
+    plan = structs.replace(api.plan(call, as_node), otherwise=None)
     if provider.name == "openai" or plan.ready is not None:
         return plan
     if plan.path in as_node.speaks:
-        return replace(plan, headers=_with_version(plan))
+        return structs.replace(plan, headers=_with_version(plan))
     if plan.path != CHAT or not isinstance(plan.body, bytes):
         raise not_supported(provider.name, api.path)
     return _through_chat(plan, plan.body, call, _TRANSLATED[provider.name, CHAT], provider)
@@ -55,7 +57,7 @@ def _through_chat(outer: Plan, body: bytes, call: Call, plan_chat: Planner, prov
     """The client's API is translated to chat, and chat to the provider's; answers come back the same way."""
     in_chat = Call(CHAT, body, read_envelope(body), asked_model=call.asked_model, model=call.model)
     inner = plan_chat(in_chat, provider)
-    return replace(
+    return structs.replace(
         inner,
         read_answer=lambda answer: _through(inner.read_answer(answer), outer),
         open_stream=lambda: ChainedStream(inner.open_stream(), outer.open_stream()),
@@ -65,7 +67,7 @@ def _through_chat(outer: Plan, body: bytes, call: Call, plan_chat: Planner, prov
 
 def _through(known: Answer, outer: Plan) -> Answer:
     told = outer.read_answer(known.body)
-    return replace(told, tokens=known.tokens or told.tokens, completion_texts=known.completion_texts)
+    return structs.replace(told, tokens=known.tokens or told.tokens, completion_texts=known.completion_texts)
 
 
 class ChainedStream:

@@ -67,6 +67,8 @@ def understand(exchange: Exchange, api: Api) -> Call:
             raise media_type_wrong(exchange.path, "application/json") from None
         raise
     _refuse_second_model(exchange.body)
+    if exchange.principal is not None and (exchange.principal.allowed_models or exchange.principal.limits):
+        _refuse_other_spellings(exchange.body)
     return Call(exchange.path, exchange.body, envelope, asked_model=envelope.model, model=envelope.model)
 
 
@@ -79,6 +81,14 @@ def _refuse_second_model(body: bytes) -> None:
         return
     if len(document.occurrences(body, "model")) > 1:
         raise parameter_invalid("model", "'model' is given more than once.", code="duplicate_parameter")
+
+
+def _refuse_other_spellings(body: bytes) -> None:
+    """Servers written in Go, such as Ollama, read `Model` as `model`: nobody gets round the limits of a key so."""
+    if body.lower().count(_MODEL) == 1 and b"\\u00" not in body:
+        return
+    if sum(member.name.lower() == "model" for member in document.members(body)) > 1:
+        raise parameter_invalid("model", "'model' is given in more than one spelling.", code="duplicate_parameter")
 
 
 def _declared_length(headers: dict[bytes, bytes]) -> int:

@@ -63,12 +63,12 @@ def _processes(config: Config) -> Iterator[checks.CheckMessage]:
             hint="Set LLMLB_REDIS_URL and a postgres:// LLMLB_DATABASE_URL, or leave LLMLB_PROCESSES at 1.",
             id="llmlb.serve.E001",
         )
-        return
-    yield checks.Error(
-        f"LLMLB_PROCESSES={config.processes}: this version of `serve` runs one gateway process.",
-        hint="Leave LLMLB_PROCESSES at 1, and start one `serve` for each port or host.",
-        id="llmlb.serve.E003",
-    )
+    elif not _on_postgresql(config):
+        yield checks.Error(
+            f"LLMLB_PROCESSES={config.processes} with SQLite, which one process at a time writes to.",
+            hint="Set a postgres:// LLMLB_DATABASE_URL, or leave LLMLB_PROCESSES at 1.",
+            id="llmlb.serve.E003",
+        )
 
 
 def _worker(config: Config, *, worker: bool) -> Iterator[checks.CheckMessage]:
@@ -81,7 +81,7 @@ def _worker(config: Config, *, worker: bool) -> Iterator[checks.CheckMessage]:
 
 
 def _database(config: Config) -> Iterator[checks.CheckMessage]:
-    if (config.database_url or "sqlite").startswith("postgres"):
+    if _on_postgresql(config):
         return
     if config.scaled:
         yield checks.Warning(
@@ -96,6 +96,10 @@ def _database(config: Config) -> Iterator[checks.CheckMessage]:
             hint="Put LLMLB_DATA_DIR on a local disk, or set a postgres:// LLMLB_DATABASE_URL.",
             id="llmlb.serve.W002",
         )
+
+
+def _on_postgresql(config: Config) -> bool:
+    return (config.database_url or "sqlite").startswith("postgres")
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[checks.CheckMessage]:

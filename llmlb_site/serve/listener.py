@@ -16,8 +16,10 @@ class CannotListen(Exception):
     """The address cannot be used; the message is one line for the operator."""
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Sockets bound to every address of `host`, not yet listening: connections are refused until a server opens.
+
+    `shared`: others of this user may bind to the same (SO_REUSEPORT); the kernel shares connections out among them.
 
     Raises:
         CannotListen
@@ -25,7 +27,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for family, address in _addresses(host, port):
-            sockets.append(_bound(family, address))
+            sockets.append(_bound(family, address, shared=shared))
     except OSError as error:
         for opened in sockets:
             opened.close()
@@ -66,10 +68,12 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[o
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
-def _bound(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.socket:
+def _bound(family: socket.AddressFamily, address: tuple[object, ...], *, shared: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.setblocking(False)

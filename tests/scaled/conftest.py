@@ -20,6 +20,7 @@ import redis
 from psycopg import sql
 
 from nodes.fake_node import Behaviour, FakeNode, running_fake_node
+from tests.support.private_redis import PrivateRedis
 from tests.support.product import ROOT, Product
 
 MakeProduct = Callable[..., Product]
@@ -37,8 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"{' and '.join(wanted)} not set"))
 
 
-@pytest.fixture
-def database_url() -> Iterator[str]:
+@contextmanager
+def database() -> Iterator[str]:
     server = os.environ["LLMLB_TEST_DATABASE_URL"]
     name = f"llmlb_scaled_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as connection:
@@ -47,14 +48,40 @@ def database_url() -> Iterator[str]:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-@pytest.fixture
-def redis_url() -> Iterator[str]:
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """A server of the test's own where that can be had: pub/sub, for one, knows no databases."""
+    if PrivateRedis.is_there():
+        with PrivateRedis() as server:
+            yield server.url
+        return
     url = f"{os.environ['LLMLB_TEST_REDIS_URL'].rstrip('/')}/{REDIS_DATABASE}"
     client = redis.Redis.from_url(url)
     forget_keys(client)
     yield url
     forget_keys(client)
     client.close()
+
+
+def shared(database_url: str, redis_url: str) -> dict[str, str]:
+    """What all processes of an installation have in common."""
+    return {
+        "LLMLB_DATABASE_URL": database_url,
+        "LLMLB_REDIS_URL": redis_url,
+        "LLMLB_SECRET_KEY": "the same secret key in every process of the installation",
+    }
+
+
+@pytest.fixture
+def database_url() -> Iterator[str]:
+    with database() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    with redis_server() as url:
+        yield url
 
 
 def forget_keys(client: Any) -> None:
@@ -65,16 +92,12 @@ def forget_keys(client: Any) -> None:
 
 @pytest.fixture
 def gateway(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[MakeProduct]:
-    """`gateway()`: one more gateway of the same installation, not started yet."""
+    """`gateway()`: one more gateway of the same installation, not started yet; `gateway(processes=2)`: of so many."""
     made: list[Product] = []
-    shared = {
-        "LLMLB_DATABASE_URL": database_url,
-        "LLMLB_REDIS_URL": redis_url,
-        "LLMLB_SECRET_KEY": "the same secret key in every process of the installation",
-    }
 
-    def make() -> Product:
-        made.append(Product(tmp_path / f"host-{len(made)}", environment=shared))
+    def make(processes: int = 1, **environment: str) -> Product:
+        of_its_own = {**shared(database_url, redis_url), "LLMLB_PROCESSES": str(processes), **environment}
+        made.append(Product(tmp_path / f"host-{len(made)}", environment=of_its_own))
         made[-1].key = made[0].key
         return made[-1]
 

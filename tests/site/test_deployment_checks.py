@@ -27,14 +27,15 @@ def test_both_profiles_are_clean() -> None:
     assert ids() == []
     assert ids(**REDIS, **POSTGRESQL) == []
     assert ids(**REDIS, **POSTGRESQL, worker=False) == []
+    assert ids(**REDIS, **POSTGRESQL, processes=8) == []
 
 
 def test_two_processes_need_redis() -> None:
     assert ids(processes=2) == ["llmlb.serve.E001"]
 
 
-def test_two_processes_of_one_serve_are_not_in_this_version() -> None:
-    assert ids(processes=2, **REDIS, **POSTGRESQL) == ["llmlb.serve.E003"]
+def test_two_processes_need_postgresql() -> None:
+    assert ids(processes=2, **REDIS) == ["llmlb.serve.E003", "llmlb.serve.W001"]
 
 
 def test_without_redis_the_worker_must_be_embedded() -> None:

@@ -76,6 +76,10 @@ class Product:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def process(self) -> subprocess.Popen[str]:
         assert self._process is not None, "not started"
         return self._process

@@ -1,26 +1,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import socket
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.core.checks import ERROR
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection, connections
 
 from llmlb_site import __version__
+from llmlb_site.serve import gateway
 from llmlb_site.serve.checks import deployment_problems
 from llmlb_site.serve.instance import AlreadyRunning, Instance, InstanceLock, data_lock_path, port_lock_path
-from llmlb_site.serve.lifecycle import Lifecycle
 from llmlb_site.serve.listener import CannotListen, base_url, bind, raise_file_limit
-
-if TYPE_CHECKING:
-    from llmlb_site.runtime import Runtime
 
 log = logging.getLogger("llmlb.serve")
 
@@ -32,6 +31,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.LLMLB.host, help="address to listen on (LLMLB_HOST)")
         parser.add_argument("--port", type=_port, default=settings.LLMLB.port, help="port to listen on (LLMLB_PORT)")
+        parser.add_argument(
+            "--processes",
+            type=int,
+            choices=range(1, 65),
+            metavar="1-64",
+            default=settings.LLMLB.processes,
+            help="gateway processes on this port (LLMLB_PROCESSES); more than one need Redis and PostgreSQL",
+        )
         parser.add_argument("--server", choices=("uvicorn", "daphne"), default="uvicorn", help="ASGI server")
         parser.add_argument(
             "--no-worker",
@@ -40,19 +47,25 @@ class Command(BaseCommand):
             help="no embedded Celery worker: `celery worker` and `celery beat` run elsewhere (needs LLMLB_REDIS_URL)",
         )
 
-    def handle(self, *args: Any, host: str, port: int, server: str, worker: bool, **options: Any) -> None:
-        self._check(worker=worker)
+    def handle(
+        self, *args: Any, host: str, port: int, processes: int, server: str, worker: bool, **options: Any
+    ) -> None:
+        self._check(worker=worker, processes=processes)
         from llmlb_site.serve.prepare import prepare_data_dir
 
         raise_file_limit()
         prepare_data_dir(settings.LLMLB.data_dir)
-        with self._only_instance(host, port), self._bound(host, port) as sockets:
+        with self._only_instance(host, port), self._bound(host, port, shared=processes > 1) as sockets:
             self._prepare()
-            self._serve(sockets, base_url(host, port), server)
+            if processes > 1:
+                self._serve_in_processes(host, port, processes, server)
+            else:
+                self._serve(sockets, base_url(host, port), server)
         self.stdout.write("llmlb has stopped.")
 
-    def _check(self, *, worker: bool) -> None:
-        problems = list(deployment_problems(settings.LLMLB, os.environ, worker=worker))
+    def _check(self, *, worker: bool, processes: int) -> None:
+        config = dataclasses.replace(settings.LLMLB, processes=processes)
+        problems = list(deployment_problems(config, os.environ, worker=worker))
         if any(problem.level >= ERROR for problem in problems):
             raise CommandError("\n".join(f"{each.id}: {each.msg} {each.hint}" for each in problems))
         self.check(display_num_errors=False)
@@ -79,9 +92,10 @@ class Command(BaseCommand):
         held.callback(lock.release)
 
     @contextlib.contextmanager
-    def _bound(self, host: str, port: int) -> Iterator[list[socket.socket]]:
+    def _bound(self, host: str, port: int, *, shared: bool) -> Iterator[list[socket.socket]]:
+        """The address is ours from now on, though nobody listens yet."""
         try:
-            sockets = bind(host, port)
+            sockets = bind(host, port, shared=shared)
         except CannotListen as error:
             raise CommandError(f"{error}") from error
         try:
@@ -108,29 +122,26 @@ class Command(BaseCommand):
             )
 
     def _serve(self, sockets: list[socket.socket], url: str, server: str) -> None:
-        from llmlb_site.asgi import application
-
-        runtime = application.runtime
         with contextlib.ExitStack() as beside:
-            lifecycle = Lifecycle(
-                listening=lambda: self._say_where(url),
-                draining=lambda: _start_draining(runtime),
-                stop_beside=beside.close,
-                drain_seconds=settings.LLMLB.drain_seconds,
-                client_seconds=settings.LLMLB.client_timeout,
-                start=runtime.start,
-                stop=runtime.stop,
-            )
             if not settings.LLMLB.scaled:
                 self._start_worker(beside)
-            if server == "daphne":
-                from llmlb_site.serve import daphne_server
+            gateway.run(sockets, server=server, listening=lambda: self._say_where(url), stop_beside=beside.close)
 
-                daphne_server.run(application, sockets, lifecycle, max_body_bytes=settings.LLMLB.max_multipart_bytes)
-            else:
-                from llmlb_site.serve import uvicorn_server
+    def _serve_in_processes(self, host: str, port: int, count: int, server: str) -> None:
+        from llmlb_site.serve.processes import CannotServe, Processes
 
-                uvicorn_server.run(application, sockets, lifecycle)
+        connections.close_all()
+        connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL's alone has one; its threads end here
+        processes = Processes(
+            count,
+            bind=lambda: bind(host, port, shared=True),
+            options=["--server", server],
+            drain_seconds=settings.LLMLB.drain_seconds,
+        )
+        try:
+            processes.run(lambda: self._say_where(base_url(host, port), count))
+        except (CannotServe, CannotListen) as error:
+            raise CommandError(str(error)) from error
 
     def _start_worker(self, beside: contextlib.ExitStack) -> None:
         from llmlb_site.celery import app
@@ -143,20 +154,16 @@ class Command(BaseCommand):
             raise CommandError(f"{error}") from error
         beside.callback(celery.stop)
 
-    def _say_where(self, url: str) -> None:
+    def _say_where(self, url: str, processes: int = 1) -> None:
+        in_processes = f" in {processes} processes" if processes > 1 else ""
         self.stdout.write(
-            f"\nllmlb {__version__} is ready. Ctrl-C stops it.\n"
+            f"\nllmlb {__version__} is ready{in_processes}. Ctrl-C stops it.\n"
             f"  Dashboard  {url}/\n"
             f"  API        {url}/v1    (OpenAI's, with an API key from the dashboard)\n"
             f"  Admin      {url}/admin/\n"
         )
         self.stdout.flush()
         log.info("listening", extra={"url": url, "version": __version__, "pid": os.getpid()})
-
-
-def _start_draining(runtime: Runtime) -> None:
-    runtime.draining = True
-    log.info("stopping: running requests may finish", extra={"drain_seconds": settings.LLMLB.drain_seconds})
 
 
 def _already_running(other: Instance | None, this: Instance, reason: str) -> str:

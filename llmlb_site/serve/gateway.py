@@ -1,0 +1,55 @@
+"""This process as a gateway: the application on its sockets, until a signal."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+from django.conf import settings
+
+from llmlb_site.serve.lifecycle import Lifecycle
+from routing.siblings import Siblings
+
+log = logging.getLogger("llmlb.serve")
+
+
+def _nothing() -> None:
+    """There is nothing beside the listener."""
+
+
+def run(
+    sockets: list[socket.socket],
+    *,
+    server: str,
+    listening: Callable[[], None],
+    stop_beside: Callable[[], None] = _nothing,
+    siblings: Siblings | None = None,
+) -> None:
+    """Serve; returns after the drain. `siblings`: the other gateway processes of the same `serve`."""
+    from llmlb_site.asgi import application
+
+    runtime = application.runtime
+    runtime.engine.siblings = siblings
+
+    def start_draining() -> None:
+        runtime.draining = True
+        log.info("stopping: running requests may finish", extra={"drain_seconds": settings.LLMLB.drain_seconds})
+
+    lifecycle = Lifecycle(
+        listening=listening,
+        draining=start_draining,
+        stop_beside=stop_beside,
+        drain_seconds=settings.LLMLB.drain_seconds,
+        client_seconds=settings.LLMLB.client_timeout,
+        start=runtime.start,
+        stop=runtime.stop,
+    )
+    if server == "daphne":
+        from llmlb_site.serve import daphne_server
+
+        daphne_server.run(application, sockets, lifecycle, max_body_bytes=settings.LLMLB.max_multipart_bytes)
+    else:
+        from llmlb_site.serve import uvicorn_server
+
+        uvicorn_server.run(application, sockets, lifecycle)

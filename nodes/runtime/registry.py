@@ -101,7 +101,7 @@ class ModelRegistry:
             return Listed(model, NO_GPU)
         refused, missing = [], []
         for engine in self.engines:
-            if model.format not in engine.formats:
+            if model.format not in engine.formats or model.task not in engine.tasks:
                 continue
             if reason := engine.can_run(model, backend):
                 refused.append(reason)
@@ -110,7 +110,7 @@ class ModelRegistry:
             else:
                 return Listed(model, engine=engine.name)
         reasons = dict.fromkeys(missing or refused)
-        return Listed(model, "; ".join(reasons) or f"no engine here reads the format {model.format}")
+        return Listed(model, "; ".join(reasons) or f"no engine here runs {model.format} for {model.task}")
 
     def _tell(self, listed: tuple[Listed, ...]) -> None:
         """One line of log for each model that has come, gone or been judged anew."""

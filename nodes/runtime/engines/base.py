@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from nodes.runtime.backend import GpuBackend
-from nodes.runtime.models import ModelFile, ModelFormat
+from nodes.runtime.models import ModelFile, ModelFormat, Task
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 
@@ -39,7 +40,8 @@ class Engine(Protocol):
     """One inference program. Reasons are for people, in plain words; an empty reason is a yes."""
 
     name: str
-    formats: frozenset[ModelFormat]  # what it reads at all; of other formats it is not asked
+    formats: frozenset[ModelFormat]  # what it reads at all
+    tasks: frozenset[Task]  # and for what: of other formats and tasks it is not asked
     paths: frozenset[str]  # every /v1 path that it serves for one kind of model or another
 
     def is_installed(self) -> str:
@@ -75,6 +77,11 @@ def own_server(module: str, *arguments: str) -> Launch:
     """One of our own small servers (engines/own/), run by this very Python."""
     argv = (sys.executable, "-m", f"nodes.runtime.engines.own.{module}", *arguments)
     return Launch(argv, {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"})
+
+
+def find_program(name: str) -> str | None:
+    """Where a program is: on the path, or installed with the Python that runs the node."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
 def foreign_program(program: str, *arguments: str) -> Launch:

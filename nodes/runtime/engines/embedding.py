@@ -5,7 +5,7 @@ from __future__ import annotations
 from nodes.runtime.backend import GpuBackend
 from nodes.runtime.engines.base import Launch, Setup, missing_modules, own_server, why_not_architecture
 from nodes.runtime.engines.tables import ONNX_ENCODERS
-from nodes.runtime.models import ModelFile, ModelFormat
+from nodes.runtime.models import ModelFile, ModelFormat, Task
 
 
 class OnnxEmbeddings:
@@ -13,6 +13,7 @@ class OnnxEmbeddings:
 
     name = "onnx"
     formats = frozenset({ModelFormat.ONNX})
+    tasks = frozenset({Task.EMBEDDING})
     paths = frozenset({"/v1/embeddings"})
 
     def is_installed(self) -> str:

@@ -6,7 +6,6 @@ xllamacpp package, which holds the same server. https://github.com/ggml-org/llam
 
 from __future__ import annotations
 
-import shutil
 from typing import Final
 
 from nodes.runtime.backend import GpuBackend
@@ -14,6 +13,7 @@ from nodes.runtime.engines.base import (
     Launch,
     Setup,
     context_tokens,
+    find_program,
     foreign_program,
     has_module,
     own_server,
@@ -44,18 +44,17 @@ EVERY_LAYER: Final = "999"
 class LlamaCpp:
     name = "llama.cpp"
     formats = frozenset({ModelFormat.GGUF})
+    tasks = frozenset(PATHS)
     paths = frozenset[str]().union(*PATHS.values())
 
     def is_installed(self) -> str:
-        if shutil.which(PROGRAM) or has_module(PACKAGE):
+        if find_program(PROGRAM) or has_module(PACKAGE):
             return ""
         return f"{PROGRAM} is not on the path, and the Python package {PACKAGE} is not installed"
 
     def can_run(self, model: ModelFile, backend: GpuBackend) -> str:
         if model.format is not ModelFormat.GGUF:
             return f"llama.cpp runs GGUF files, not {model.format}"
-        if model.task not in PATHS:
-            return f"llama.cpp does not serve models for {model.task}"
         return why_not_architecture(model, LLAMA_CPP, self.name)
 
     def paths_for(self, model: ModelFile) -> frozenset[str]:
@@ -65,7 +64,7 @@ class LlamaCpp:
         arguments = [*_where(model, port), *_sizes(model, setup), *FLAGS.get(model.task, ())]
         if model.projector is not None:
             arguments += ["--mmproj", str(model.projector)]
-        program = shutil.which(PROGRAM)
+        program = find_program(PROGRAM)
         return foreign_program(program, *arguments) if program is not None else own_server("llama", *arguments)
 
 

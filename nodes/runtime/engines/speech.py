@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nodes.runtime.backend import GpuBackend
 from nodes.runtime.engines.base import Launch, Setup, missing_modules, own_server
-from nodes.runtime.models import ModelFile, ModelFormat
+from nodes.runtime.models import ModelFile, ModelFormat, Task
 
 
 class FasterWhisper:
@@ -12,6 +12,7 @@ class FasterWhisper:
 
     name = "faster-whisper"
     formats = frozenset({ModelFormat.CTRANSLATE2})
+    tasks = frozenset({Task.SPEECH_TO_TEXT})
     paths = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 
     def is_installed(self) -> str:
@@ -35,6 +36,7 @@ class Piper:
 
     name = "piper"
     formats = frozenset({ModelFormat.PIPER})
+    tasks = frozenset({Task.TEXT_TO_SPEECH})
     paths = frozenset({"/v1/audio/speech"})
 
     def is_installed(self) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Final
 
 from nodes.runtime.backend import GpuBackend
-from nodes.runtime.engines.base import Launch, Setup, context_tokens, foreign_program, why_not_architecture
+from nodes.runtime.engines.base import (
+    Launch,
+    Setup,
+    context_tokens,
+    find_program,
+    foreign_program,
+    why_not_architecture,
+)
 from nodes.runtime.engines.tables import VLLM
 from nodes.runtime.models import ModelFile, ModelFormat, Task
 
@@ -22,18 +28,17 @@ PATHS: Final = {
 class Vllm:
     name = "vllm"
     formats = frozenset({ModelFormat.SAFETENSORS})
+    tasks = frozenset(PATHS)
     paths = frozenset[str]().union(*PATHS.values())
 
     def is_installed(self) -> str:
-        return "" if shutil.which(PROGRAM) else f"{PROGRAM} is not on the path"
+        return "" if find_program(PROGRAM) else f"{PROGRAM} is not on the path"
 
     def can_run(self, model: ModelFile, backend: GpuBackend) -> str:
         if model.format is not ModelFormat.SAFETENSORS:
             return f"vLLM runs safetensors, not {model.format}"
         if model.quantization.lower().startswith("mlx"):
             return "it is quantised for MLX, which vLLM cannot read"
-        if model.task not in PATHS:
-            return f"vLLM is not used here for {model.task}"
         if unknown := why_not_architecture(model, VLLM, "vLLM"):
             return unknown  # before the backend: another machine would not know it either
         return "" if backend in BACKENDS else f"vLLM runs on CUDA and ROCm, not on {backend}"
@@ -42,7 +47,7 @@ class Vllm:
         return PATHS[model.task]
 
     def command(self, model: ModelFile, port: int, setup: Setup) -> Launch:
-        program = shutil.which(PROGRAM) or PROGRAM
+        program = find_program(PROGRAM) or PROGRAM
         arguments = ["--served-model-name", model.id, "--host", "127.0.0.1", "--port", str(port)]
         arguments += ["--max-num-seqs", str(setup.parallel)]
         if tokens := context_tokens(model, setup):

@@ -13,6 +13,7 @@ from nodes.runtime.backend import GpuDetector
 from nodes.runtime.config import NodeConfig
 from nodes.runtime.engines.base import Engine, Setup
 from nodes.runtime.engines.catalogue import ENGINES
+from nodes.runtime.files.scan import BEING_WRITTEN, SETTLE
 from nodes.runtime.models import ModelFile
 from nodes.runtime.registry import Listed, ModelRegistry
 from nodes.runtime.serving.http import Refused
@@ -49,6 +50,9 @@ class Node:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         await self.refresh()
+        if any(entry.reason == BEING_WRITTEN for entry in self.registry.all()):
+            await asyncio.sleep(SETTLE)  # who has just put models there finds them in the first list
+            await self.refresh()
         self._tasks = [
             asyncio.create_task(self._repeat(LOOK_SECONDS, self.refresh), name="look at the models"),
             asyncio.create_task(self._repeat(TIDY_SECONDS, self.tidy), name="tidy the engines"),

@@ -16,7 +16,7 @@ from llmlb_site.lib.upstream.client import PooledClient
 from nodes.runtime.backend import GpuBackend
 from nodes.runtime.config import NodeConfig
 from nodes.runtime.engines.base import Launch, Setup
-from nodes.runtime.models import ModelFile, ModelFormat
+from nodes.runtime.models import ModelFile, ModelFormat, Task
 from nodes.runtime.serving.http import Refused
 from nodes.runtime.serving.pool import EnginePool
 from nodes.runtime.serving.process import EngineProcess
@@ -43,6 +43,7 @@ class ScriptedEngine:
 
     name = "scripted"
     formats = frozenset({ModelFormat.GGUF})
+    tasks = frozenset({Task.TEXT})
     paths = frozenset({"/v1/chat/completions"})
 
     def __init__(self, command: Callable[[int], Launch] = lambda port: python(SERVER, str(port))) -> None:

@@ -14,7 +14,7 @@ from nodes.runtime.backend import GpuBackend
 from nodes.runtime.engines.base import Engine, Launch, Setup
 from nodes.runtime.engines.catalogue import ENGINES
 from nodes.runtime.files.scan import BEING_WRITTEN
-from nodes.runtime.models import ModelFile, ModelFormat
+from nodes.runtime.models import ModelFile, ModelFormat, Task
 from nodes.runtime.registry import NO_GPU, ModelRegistry
 from tests.support import model_files
 
@@ -23,6 +23,7 @@ class FakeEngine:
     """An engine that runs one family on some backends."""
 
     paths = frozenset({"/v1/chat/completions"})
+    tasks = frozenset({Task.TEXT})
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ def test_only_what_an_engine_runs_is_executable_and_the_rest_has_its_reason(tmp_
     assert found == {
         "good": "",
         "strange": "fake does not know unheardof",
-        "weights": "no engine here reads the format safetensors",
+        "weights": "no engine here runs safetensors for text",
     }
 
 

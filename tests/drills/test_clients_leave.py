@@ -17,7 +17,7 @@ from tests.support.product import Product, wait_until
 LONG = {"latency": 60.0}
 STATES = {
     "before the first byte": (True, LONG),
-    "mid-stream": (True, {"latency": 0.0, "chunks": 100_000, "chunk_interval": 0.05}),
+    "mid-stream": (True, {"latency": 0.0, "chunks": 1000, "chunk_interval": 0.05}),
     "not streaming": (False, LONG),
 }
 

@@ -199,6 +199,12 @@ def diffusers(folder: Path) -> Path:
     return folder
 
 
+def checkpoint(path: Path, *marks: str, cut: int = 0) -> Path:
+    """An image model in one file, as its makers publish it; SDXL unless other `marks` (names of tensors) are given."""
+    names = marks or ("model.diffusion_model.input_blocks.0.0.weight", "conditioner.embedders.1.model.ln_final.weight")
+    return safetensors(path, dict.fromkeys(names, (2, 2)), dtype="F16", cut=cut)
+
+
 def write_json(path: Path, document: Any) -> Path:
     path.write_text(json.dumps(document), encoding="utf-8")
     return path

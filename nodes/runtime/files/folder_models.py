@@ -13,6 +13,7 @@ from nodes.runtime.files.reading import Malformed, read_up_to, shown
 from nodes.runtime.files.snapshots import (
     ONNX_FOLDER,
     PIPELINE,
+    checkpoint_models,
     ctranslate2_model,
     onnx_model,
     pipeline_model,
@@ -35,7 +36,7 @@ def models_in(folder: Folder, read: ReadHeader) -> tuple[list[ModelFile], bool]:
     if PIPELINE in folder.files:
         return [_with_refusals(pipeline_model(folder), folder)], True
     found = _by_folder(folder)
-    whole = bool(found)
+    whole = any(model.path == folder.path for model in found)
     graph = _onnx(folder)
     found += graph
     found += gguf_models(folder, read, alone=not found)
@@ -65,15 +66,19 @@ def _newest_change(folder: Folder) -> int:
 
 
 def _by_folder(folder: Folder) -> list[ModelFile]:
-    """The one model that the folder as a whole is."""
+    """The one model that the folder as a whole is; or image models that are one file each."""
     if MODEL in folder.files and any(name == CONFIG or name.startswith("vocabulary.") for name in folder.files):
         return [ctranslate2_model(folder)]
     loose = [name for name in sorted(folder.files) if name.endswith(SAFETENSORS)]
     if not loose:
         return []
-    if folder.is_top and CONFIG not in folder.files:
-        return [_loose(folder, name) for name in loose]
-    return [safetensors_model(folder)]
+    if CONFIG in folder.files:
+        return [safetensors_model(folder)]
+    painters = checkpoint_models(folder)
+    rest = [name for name in loose if folder.files[name].path not in {model.path for model in painters}]
+    if folder.is_top:
+        return painters + [_loose(folder, name) for name in rest]
+    return painters or [safetensors_model(folder)]
 
 
 def _onnx(folder: Folder) -> list[ModelFile]:

@@ -27,6 +27,17 @@ _EXPERT: Final = re.compile(r"\.experts\.(\d+)\.")
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 
+# In this order: what comes later has tensors that earlier ones have too. As stable-diffusion.cpp tells them apart.
+# The prefix says that the text encoders and the decoder are in the file too; a network alone, without it, is no model.
+_UNET: Final = "model.diffusion_model."
+_PAINTERS: Final = (
+    ("flux", (f"{_UNET}double_blocks.0.img_attn.proj.weight",)),
+    ("sd3", (f"{_UNET}joint_blocks.0.x_block.attn.proj.weight",)),
+    ("sdxl", ("conditioner.embedders.1.model.ln_final.weight", f"{_UNET}label_emb.0.0.weight")),
+    ("sd2", ("cond_stage_model.model.ln_final.weight",)),
+    ("sd1", (f"{_UNET}input_blocks.0.0.weight",)),
+)
+
 # Bits of one value; the names are the format's own.
 DTYPE_BITS: Final = {
     "F4": 4,
@@ -73,6 +84,7 @@ class Weights:
     tensor_count: int = 0
     expert_count: int | None = None
     size_bytes: int = 0
+    painter: str = ""  # the family of a whole image model in one file, "sdxl"; empty for everything else
     problem: str = ""
 
 
@@ -103,6 +115,7 @@ def read_weights(folder: Path, names: Collection[str]) -> Weights:
         tensor_count=len(tensors),
         expert_count=_experts(tensors),
         size_bytes=size,
+        painter=_painter(tensors),
     )
 
 
@@ -196,6 +209,11 @@ def _fits(tensor: _Tensor) -> bool:
     bits = DTYPE_BITS.get(tensor.dtype)
     start, end = tensor.data_offsets
     return bits is None or -(-prod(tensor.shape) * bits // 8) == end - start
+
+
+def _painter(tensors: set[str]) -> str:
+    """Which family of image models a file in the layout of its makers is, by the tensors that only that has."""
+    return next((family for family, marks in _PAINTERS if any(mark in tensors for mark in marks)), "")
 
 
 def _experts(tensors: Iterable[str]) -> int | None:

@@ -25,6 +25,7 @@ from nodes.runtime.models import ModelFile, ModelFormat, Task
 
 PIPELINE: Final = "model_index.json"
 ADAPTER: Final = "adapter_config.json"
+WEIGHTS: Final = ".safetensors"
 ONNX_FOLDER: Final = "onnx"
 ONNX_MODEL: Final = "model.onnx"
 PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt")
@@ -52,6 +53,37 @@ def safetensors_model(folder: Folder) -> ModelFile:
         tensor_count=weights.tensor_count or None,
         expert_count=config.expert_count or weights.expert_count,
         problem=adapter or config.problem or weights.problem or _no_tokenizer(task, names) or _bad_name(folder),
+    )
+
+
+def checkpoint_models(folder: Folder) -> list[ModelFile]:
+    """Image models in the layout of their makers: all in one .safetensors file, without a config.json.
+
+    One that has the folder to itself has the folder's path as its id; any other the path of its file.
+    """
+    names = sorted(name for name in folder.files if name.endswith(WEIGHTS))
+    read = {name: read_weights(folder.path, {name}) for name in names}
+    painters = {name: weights for name, weights in read.items() if weights.painter}
+    alone = len(names) == 1 and not folder.is_top
+    return [_checkpoint(folder, name, weights, alone=alone) for name, weights in painters.items()]
+
+
+def _checkpoint(folder: Folder, name: str, weights: Weights, *, alone: bool) -> ModelFile:
+    file = folder.files[name]
+    model_id, bad_name = id_of(folder.relative if alone else folder.below(name.removesuffix(WEIGHTS)))
+    return ModelFile(
+        id=model_id,
+        path=file.path,
+        format=ModelFormat.SAFETENSORS,
+        architectures=families([weights.painter]),
+        declared=(weights.painter,),
+        size_bytes=weights.size_bytes,
+        quantization=weights.dtype,
+        tensor_count=weights.tensor_count,
+        task=Task.IMAGE,
+        files=(file.path,),
+        problem=bad_name,
+        modified=file.modified_ns / 1e9,
     )
 
 

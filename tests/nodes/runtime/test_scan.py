@@ -185,6 +185,35 @@ def test_a_part_of_a_pipeline_that_is_missing(tmp_path: Path) -> None:
     assert problem(tmp_path) == "its part vae is missing"
 
 
+def test_image_models_in_one_file_are_told_by_their_tensors(tmp_path: Path) -> None:
+    unet = "model.diffusion_model."
+    model_files.checkpoint(tmp_path / "Top.safetensors")
+    model_files.checkpoint(tmp_path / "one/whatever.safetensors", f"{unet}double_blocks.0.img_attn.proj.weight")
+    model_files.checkpoint(tmp_path / "many/a.safetensors", f"{unet}input_blocks.0.0.weight")
+    model_files.checkpoint(tmp_path / "many/b.safetensors", f"{unet}joint_blocks.0.x_block.attn.proj.weight")
+    model_files.gguf(tmp_path / "many/more/c.gguf")
+    models = scan(tmp_path)
+    assert whole(tmp_path) == ["many/a", "many/b", "many/more", "one", "top"]
+    assert {model_id: models[model_id].architectures for model_id in ("top", "one", "many/a", "many/b")} == {
+        "top": ("sdxl",),
+        "one": ("flux",),
+        "many/a": ("sd1",),
+        "many/b": ("sd3",),
+    }
+    assert (models["top"].task, models["top"].quantization) == (Task.IMAGE, "F16")
+    assert models["top"].path == tmp_path / "Top.safetensors"
+
+
+def test_weights_without_a_config_are_no_model_wherever_they_lie(tmp_path: Path) -> None:
+    model_files.safetensors(tmp_path / "loose.safetensors")
+    model_files.safetensors(tmp_path / "folder/loose.safetensors")
+    models = scan(tmp_path)
+    assert {model_id: model.problem.startswith("config.json is missing") for model_id, model in models.items()} == {
+        "folder": True,
+        "loose": True,
+    }
+
+
 def test_pickles_are_not_loaded(tmp_path: Path) -> None:
     folder = model_files.snapshot(tmp_path / "old")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")

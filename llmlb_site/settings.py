@@ -151,7 +151,8 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "llmlb"
-CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # the schedule is fixed: nothing to keep in a file
+# The schedule is fixed: nothing to keep in a file. Of several beats on one Redis, one ticks.
+CELERY_BEAT_SCHEDULER = "llmlb_site.beat:LeasedScheduler" if LLMLB.redis_url else "celery.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "poll-due-nodes": {"task": "nodes.poll_due", "schedule": 0.5, "options": {"expires": 2}},
     "probe-excluded-models": {"task": "nodes.probe_excluded", "schedule": 1.0, "options": {"expires": 2}},

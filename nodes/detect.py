@@ -18,7 +18,7 @@ from nodes.client import CallFailed, Reply, Target, call
 from nodes.listing import NotAModelList, parse_listing
 from nodes.models import NodeType
 from nodes.reported import Reported, ask_ollama, read_pages
-from nodes.telling import Facts, facts_of, refused_of, small_count
+from nodes.telling import Facts, clean, facts_of, refused_of, small_count
 
 BUDGET_SECONDS: Final = 0.9
 SHOW_SECONDS: Final = 1.5
@@ -191,7 +191,7 @@ def _version(seen: Mapping[str, Mapping[str, Any]], props: Mapping[str, Any], sy
         seen.get("/api/version", {}).get("version"),
         seen.get("/version", {}).get("version"),
     )
-    return next((value[:60] for value in candidates if isinstance(value, str) and value), "")
+    return next((clean(value, 60) for value in candidates if isinstance(value, str) and value), "")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -53,7 +53,7 @@ def facts_of(health: Mapping[str, Any], system: Mapping[str, Any]) -> Facts:
     active = health.get("active_requests", _mapping(health.get("load")).get("active_requests"))
     return Facts(
         concurrency=small_count(system.get("max_concurrency")),
-        started_at=str(health.get("started_at") or system.get("started_at") or "")[:60],
+        started_at=clean(str(health.get("started_at") or system.get("started_at") or ""), 60),
         gpu_backend=backend if backend in GpuBackend.values else "",
         gpu_count=small_count(gpu.get("device_count")),
         gpu_memory_total=_count(gpu.get("total_memory_bytes")),
@@ -76,7 +76,7 @@ def refused_of(document: Any) -> list[dict[str, str]]:
     entries = _mapping(document).get("models")
     found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     return [
-        {"model": entry["id"][:MAX_ID], "reason": _text(entry.get("reason"), MAX_REASON)}
+        {"model": clean(entry["id"], MAX_ID), "reason": _text(entry.get("reason"), MAX_REASON)}
         for entry in found
         if entry.get("executable") is False and isinstance(entry.get("id"), str)
     ][:MAX_MODELS]
@@ -112,11 +112,16 @@ def _device(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _ids(value: Any) -> tuple[str, ...] | None:
     if not isinstance(value, list):
         return None
-    return tuple(text[:MAX_ID] for text in value[:MAX_MODELS] if isinstance(text, str))
+    return tuple(clean(text, MAX_ID) for text in value[:MAX_MODELS] if isinstance(text, str))
 
 
 def _text(value: Any, length: int) -> str:
-    return value[:length] if isinstance(value, str) else ""
+    return clean(value, length) if isinstance(value, str) else ""
+
+
+def clean(text: str, length: int) -> str:
+    """What a node says, as text that every database takes: PostgreSQL refuses NUL and lone surrogates."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:length])
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -77,6 +77,17 @@ def test_figures_that_cannot_be_are_not_known() -> None:
     assert (facts.devices, facts.loaded_models) == (None, None)
 
 
+def test_what_no_database_takes_is_not_kept() -> None:
+    """PostgreSQL refuses NUL and lone surrogates: a node that says such things must not break its checks."""
+    bad = "a\0b\ud800c"
+    gpu = {"backend": "cuda", "devices": [{"name": bad}]}
+    facts = facts_of({"started_at": bad, "gpu": gpu, "loaded_models": [bad]}, {})
+    refused = refused_of({"models": [{"id": bad, "executable": False, "reason": bad}]})
+    assert facts.devices is not None
+    assert (facts.started_at, facts.loaded_models, facts.devices[0]["name"]) == ("a?b?c", ("a?b?c",), "a?b?c")
+    assert refused == [{"model": "a?b?c", "reason": "a?b?c"}]
+
+
 def test_upstreams_form_of_the_same_pages_is_understood() -> None:
     gpu = {"device_count": 1, "total_memory_bytes": 100, "used_memory_bytes": 40, "capability_score": 9170}
     facts = facts_of(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from llmlb_site import __version__
 from nodes.runtime.backend import Device
+from nodes.runtime.files.scan import BEING_WRITTEN
 from nodes.runtime.models import ModelFile, Task
 from nodes.runtime.registry import Listed
 from nodes.runtime.serving.http import Refused, Request, Response, Route
@@ -78,6 +79,8 @@ class Telling:
         node = self._node
         listed = node.listed()
         executable = sum(not entry.reason for entry in listed)
+        # Not those that are being written: once their reason is for good, the number tells that there is news.
+        changing = sum(entry.reason == BEING_WRITTEN for entry in listed)
         document = {
             "status": "ok",
             "xllm_version": __version__,
@@ -92,7 +95,7 @@ class Telling:
             },
             "active_requests": node.pool.active_requests,
             "loaded_models": sorted(node.pool.running),
-            "models": {"executable": executable, "refused": len(listed) - executable},
+            "models": {"executable": executable, "refused": len(listed) - executable - changing},
         }
         return Response.of(document)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -144,3 +145,33 @@ class CatalogueForm(RefusableForm):
         widget=forms.CheckboxSelectMultiple,
         help_text=_("None = told from the model's name."),
     )
+
+
+class ModelDownloadForm(RefusableForm):
+    """What a node is to fetch."""
+
+    model = forms.CharField(
+        label=_("Model"),
+        max_length=300,
+        help_text=_("As this node names it: a repository such as org/name, or a name such as llama3.2:3b with Ollama."),
+        widget=forms.TextInput(attrs=_OFF),
+    )
+    quantization = forms.CharField(
+        label=_("Quantization"),
+        required=False,
+        max_length=64,
+        help_text=_("Such as Q4_K_M, where the repository has several."),
+        widget=forms.TextInput(attrs=_OFF),
+    )
+
+
+class ModelDeleteForm(RefusableForm):
+    """Which model a node is to delete, of those that it has."""
+
+    model = forms.ChoiceField(label=_("Model"))
+
+    def __init__(self, *args: Any, names: Iterable[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["model"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [(name, name) for name in names]

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from llmlb_site.dashboard.views import actions, keys, language, models, nodes, overview
+from llmlb_site.dashboard.views import actions, keys, language, models, node_models, nodes, overview
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
@@ -15,6 +15,11 @@ urlpatterns = [
     path("nodes/<int:pk>/delete", nodes.delete_node, name="node-delete"),
     path("nodes/<int:pk>/actions/<slug:action>", actions.node_action, name="node-action"),
     path("keys/<int:pk>/", keys.key, name="key"),
+    path("nodes/<int:pk>/downloads", node_models.downloads, name="node-downloads"),
+    path("nodes/<int:pk>/download", node_models.start_download, name="node-download"),
+    path("nodes/<int:pk>/downloads/<int:download>/cancel", node_models.cancel_download, name="node-download-cancel"),
+    path("nodes/<int:pk>/models/delete", node_models.delete_model, name="node-model-delete"),
+    path("nodes/<int:pk>/logs", node_models.logs, name="node-logs"),
     path("models/", models.models, name="models"),
     path("models/providers", models.providers, name="providers"),
     path("models/register", models.register_model, name="model-register"),

@@ -24,6 +24,7 @@ from history.models import RequestRecord
 from llmlb_site.dashboard import fleet
 from llmlb_site.dashboard.forms import NodeChangeForm, NodeFields, NodeFilterForm, NodeForm
 from llmlb_site.dashboard.views.live import render_live, wants_part
+from llmlb_site.dashboard.views.node_models import download_context, shows_logs
 from nodes import services
 from nodes.models import Node, PollResult
 
@@ -65,7 +66,8 @@ def node(request: HttpRequest, pk: int) -> HttpResponse:
     if found is None:
         raise Http404
     may_read_history = person_of(request).may(Permission.LOGS_READ)
-    context = {"node": found, "may_read_history": may_read_history, **_state_of(found)}
+    context = {"node": found, "may_read_history": may_read_history, **_state_of(found), **download_context(found)}
+    context["shows_logs"] = shows_logs(request, found)
     if may_read_history:
         context["requests"] = RequestRecord.objects.filter(node_id=pk).order_by("-id")[:REQUESTS]
     return render_live(request, "dashboard/nodes/node.html", "dashboard/nodes/node_live.html", context)

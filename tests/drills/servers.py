@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -21,10 +22,13 @@ START_SECONDS: Final = 30.0
 
 
 class Server:
-    """A process on a port that stays the same. Use as a context manager."""
+    """A process on a port that stays the same. Use as a context manager.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    Its directory is not below pytest's, which are for one user only: PostgreSQL does not run as root.
+    """
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="llmlb-drill-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -33,7 +37,12 @@ class Server:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """It is gone with all that it held."""
         self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def start(self) -> None:
         """Start, and return when it answers."""
@@ -61,21 +70,18 @@ class Server:
 
 
 class PostgreSQL(Server):
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self) -> None:
         binaries = _postgresql_binaries()
         if binaries is None:
             pytest.skip("no PostgreSQL on this machine")
+        super().__init__()
         self._binaries = binaries
         self._user = _unprivileged_user()
-        directory.mkdir()
         if self._user is not None:
-            shutil.chown(directory, self._user)
-            for parent in list(directory.parents)[:3]:  # pytest's own directories are for one user only
-                parent.chmod(parent.stat().st_mode | 0o011)
-        create = ["initdb", "-D", str(directory / "data"), "-U", "llmlb", "--auth=trust", "--no-sync", "-E", "UTF8"]
-        create[0] = str(binaries / create[0])
-        subprocess.run(_as(self._user, create), cwd=directory, capture_output=True, check=True)
+            shutil.chown(self.directory, self._user)
+        data = str(self.directory / "data")
+        create = [str(binaries / "initdb"), "-D", data, "-U", "llmlb", "--auth=trust", "--no-sync", "-E", "UTF8"]
+        subprocess.run(_as(self._user, create), cwd=self.directory, capture_output=True, check=True)
 
     @property
     def url(self) -> str:
@@ -100,11 +106,10 @@ class PostgreSQL(Server):
 
 
 class Redis(Server):
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self) -> None:
         if shutil.which("redis-server") is None:
             pytest.skip("no Redis on this machine")
-        directory.mkdir()
+        super().__init__()
 
     @property
     def url(self) -> str:

@@ -97,14 +97,14 @@ async def complete(rows: Callable[[], int], wanted: int) -> None:
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[PostgreSQL]:
-    with (server := PostgreSQL(tmp_path / "postgresql")):
+def postgresql() -> Iterator[PostgreSQL]:
+    with (server := PostgreSQL()):
         yield server
 
 
 @pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[Redis]:
-    with (server := Redis(tmp_path / "redis")):
+def redis_server() -> Iterator[Redis]:
+    with (server := Redis()):
         yield server
 
 

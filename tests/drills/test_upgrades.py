@@ -25,7 +25,7 @@ def test_a_database_of_an_older_release_is_brought_up_to_date(
     release: str, database: str, drill: Drill, node_process: MakeNodeProcess, tmp_path: Path
 ) -> None:
     rows = 1_000_000 if drill.full else 5_000
-    server = PostgreSQL(tmp_path / "postgresql") if database == "PostgreSQL" else None
+    server = PostgreSQL() if database == "PostgreSQL" else None
     environment = {"LLMLB_BOOTSTRAP_API_KEY": None, "LLMLB_DATABASE_URL": server.url if server else None}
     product = Product(tmp_path / "data", environment=environment)
     product.key = f"sk_{secrets.token_hex(24)}"
@@ -40,7 +40,7 @@ def test_a_database_of_an_older_release_is_brought_up_to_date(
     finally:
         product.end()
         if server:
-            server.kill()
+            server.end()
     took = migration_seconds(product)
     goal = {"requests": rows, "totals": rows, "bodies": BODIES, "found": f"day-{DAYS}-{rows // DAYS}", "answer": 200}
     drill.record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from history.entries import RequestEntry
@@ -67,8 +68,10 @@ def wanted_tokens(api: Api, call: Call) -> int:
 
 def prompt_tokens(body: bytes) -> int:
     """An estimate without reading the document. Embedded images and files count by the piece, not by their bytes."""
-    length, images = len(body), 0
     start = body.find(_EMBEDDED)
+    if start < 0:
+        return len(body) // BYTES_PER_TOKEN
+    length, images = len(body), 0
     while start >= 0:
         end = body.find(b'"', start)
         end = len(body) if end < 0 else end
@@ -101,28 +104,34 @@ def refusal_of(denial: Denial) -> Refusal:
 
 def headers_of(limits: Sequence[Limit], minutes: Sequence[Minute]) -> HeaderList:
     """`x-ratelimit-*` as OpenAI sends them. Where two limits count the request, of the one with less left."""
+    requests = tokens = None
+    fewest_requests = fewest_tokens = _UNLIMITED
+    for limit, minute in zip(limits, minutes, strict=True):
+        if limit.requests and limit.requests - minute.requests < fewest_requests:
+            fewest_requests = limit.requests - minute.requests
+            requests = limit.requests, minute.requests_reset
+        if limit.tokens and limit.tokens - minute.tokens < fewest_tokens:
+            fewest_tokens = limit.tokens - minute.tokens
+            tokens = limit.tokens, minute.tokens_reset
     headers: HeaderList = []
-    left, allowed, reset = _UNLIMITED
-    for limit, minute in zip(limits, minutes, strict=True):
-        if limit.requests and limit.requests - minute.requests < left:
-            left, allowed, reset = limit.requests - minute.requests, limit.requests, minute.requests_reset
-    if allowed:
-        headers += _three(b"requests", allowed, left, reset)
-    left, allowed, reset = _UNLIMITED
-    for limit, minute in zip(limits, minutes, strict=True):
-        if limit.tokens and limit.tokens - minute.tokens < left:
-            left, allowed, reset = limit.tokens - minute.tokens, limit.tokens, minute.tokens_reset
-    if allowed:
-        headers += _three(b"tokens", allowed, left, reset)
+    for found, left, names in ((requests, fewest_requests, _OF_REQUESTS), (tokens, fewest_tokens, _OF_TOKENS)):
+        if found is not None:
+            of_limit, of_rest, of_reset = names
+            headers.append((of_limit, b"%d" % found[0]))
+            headers.append((of_rest, b"%d" % left if left > 0 else b"0"))
+            headers.append((of_reset, _duration(found[1])))
     return headers
 
 
-_UNLIMITED: Final = (1 << 62, 0, 0)
+_UNLIMITED: Final = 1 << 62
+_OF_REQUESTS: Final = (
+    b"x-ratelimit-limit-requests",
+    b"x-ratelimit-remaining-requests",
+    b"x-ratelimit-reset-requests",
+)
+_OF_TOKENS: Final = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
 
 
-def _three(what: bytes, allowed: int, left: int, reset: int) -> HeaderList:
-    return [
-        (b"x-ratelimit-limit-" + what, b"%d" % allowed),
-        (b"x-ratelimit-remaining-" + what, b"%d" % max(0, left)),
-        (b"x-ratelimit-reset-" + what, duration(reset).encode("ascii")),
-    ]
+@lru_cache(maxsize=1024)
+def _duration(milliseconds: int) -> bytes:
+    return duration(milliseconds).encode("ascii")

@@ -21,6 +21,7 @@ from access.models import ApiKey, User
 from access.permissions import Permission, Role
 from access.services import create_user, mint_api_key
 from history.entries import RequestEntry
+from llmlb_site.serve.bounds import BoundedProtocol, DrainingState
 from nodes.fake_node import FakeNode
 from nodes.models import Node, NodeModel, NodeStatus
 from routing.engine import Engine
@@ -145,11 +146,14 @@ async def eventually(check: Callable[[], Any], timeout: float = 5.0) -> None:
 
 @pytest.fixture
 async def make_fleet(transactional_db: None) -> AsyncIterator[MakeFleet]:
-    """`await make_fleet(queue_max=1, …)`: a gateway with these settings; everything is stopped at the end."""
+    """`await make_fleet(queue_max=1, …)`: a gateway with these settings; everything is stopped at the end.
+
+    It is served by the product's own protocol, or by uvicorn's with `plain_asgi=True`: without our extensions of ASGI.
+    """
     running: list[tuple[uvicorn.Server, asyncio.Task[None], Fleet]] = []
 
-    async def make(**config: Any) -> Fleet:
-        fleet, server, task = await _start(config)
+    async def make(*, plain_asgi: bool = False, **config: Any) -> Fleet:
+        fleet, server, task = await _start(config, plain_asgi=plain_asgi)
         running.append((server, task, fleet))
         return fleet
 
@@ -177,7 +181,7 @@ def _hana() -> User:
     ]
 
 
-async def _start(config: dict[str, Any]) -> tuple[Fleet, uvicorn.Server, asyncio.Task[None]]:
+async def _start(config: dict[str, Any], *, plain_asgi: bool) -> tuple[Fleet, uvicorn.Server, asyncio.Task[None]]:
     owner = await User.objects.filter(username="hana").afirst() or await sync_to_async(_hana)()
     recorder = ListRecorder()
     engine = Engine(replace(settings.LLMLB, **config), recorder=recorder)  # type: ignore[arg-type]
@@ -185,9 +189,15 @@ async def _start(config: dict[str, Any]) -> tuple[Fleet, uvicorn.Server, asyncio
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     server = uvicorn.Server(
         uvicorn.Config(
-            Gateway(engine), lifespan="off", log_level="warning", http="httptools", ws="none", proxy_headers=False
+            Gateway(engine),
+            lifespan="off",
+            log_level="warning",
+            http="httptools" if plain_asgi else BoundedProtocol,
+            ws="none",
+            proxy_headers=False,
         )
     )
+    server.server_state = DrainingState(engine.config.client_timeout)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:

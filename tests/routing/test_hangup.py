@@ -9,9 +9,15 @@ import httpx
 import pytest
 
 from nodes.fake_node import Behaviour, FakeNode
-from tests.routing.conftest import Fleet, bearer, eventually
+from tests.routing.conftest import Fleet, MakeFleet, bearer, eventually
 
 CHAT = {"model": "model-a", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture(params=[False, True], ids=["our server", "plain ASGI"])
+async def fleet(make_fleet: MakeFleet, request: pytest.FixtureRequest) -> Fleet:
+    """All of it twice: the short cuts of our own server must not be needed."""
+    return await make_fleet(plain_asgi=request.param)
 
 
 async def aborted_after(node: FakeNode, left: float) -> float:

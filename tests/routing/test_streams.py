@@ -7,15 +7,22 @@ import json
 import time
 
 import httpx
+import pytest
 from asgiref.sync import sync_to_async
 
 from llmlb_site.lib.events import publish
 from models_catalog.models import ModelAlias
 from nodes.fake_node import Behaviour
-from tests.routing.conftest import Fleet, bearer, eventually
+from tests.routing.conftest import Fleet, MakeFleet, bearer, eventually
 from tests.routing.support import chat_body
 
 CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(params=[False, True], ids=["our server", "plain ASGI"])
+async def fleet(make_fleet: MakeFleet, request: pytest.FixtureRequest) -> Fleet:
+    """All of it twice: the short cuts of our own server must not be needed."""
+    return await make_fleet(plain_asgi=request.param)
 
 
 async def test_what_the_client_gets_is_what_the_node_sent(fleet: Fleet) -> None:

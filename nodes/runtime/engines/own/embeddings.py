@@ -23,6 +23,9 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 MAX_TEXTS: Final = 2048  # as OpenAI's
 BATCH: Final = 16
 DEFAULT_TOKENS: Final = 512
+MOST_TOKENS: Final = 1_000_000
+# These number their positions from 2: of 514 there is room for 512 tokens.
+_COUNT_FROM_TWO: Final = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl"})
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -75,9 +78,17 @@ class Encoder:
 
 def _longest(home: Path) -> int:
     """How many tokens the model reads of a text."""
-    told = _document(home / "sentence_bert_config.json").get("max_seq_length")
-    told = told or _document(home / "config.json").get("max_position_embeddings")
-    return told if isinstance(told, int) and 0 < told <= 1_000_000 else DEFAULT_TOKENS
+    config = _document(home / "config.json")
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and config.get("model_type") in _COUNT_FROM_TWO:
+        positions -= 2
+    told = (
+        _document(home / "sentence_bert_config.json").get("max_seq_length"),
+        _document(home / "tokenizer_config.json").get("model_max_length"),  # 10^30 where nobody knows
+        positions,
+    )
+    known = [count for count in told if isinstance(count, int) and 0 < count <= MOST_TOKENS]
+    return min(known, default=DEFAULT_TOKENS)
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -109,7 +109,8 @@ def _database() -> dict[str, Any]:
         database["TEST"] = {"NAME": str(LLMLB.data_dir / "test.sqlite3")}
     elif engine.endswith("postgresql"):
         database["CONN_MAX_AGE"] = 0  # the pool keeps them; under ASGI a persistent connection would never be closed
-        database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 16, "timeout": 5}}
+        database["CONN_HEALTH_CHECKS"] = True  # a connection that outlived its server is not handed out
+        database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": LLMLB.database_pool, "timeout": 5}}
     else:
         raise ImproperlyConfigured("LLMLB_DATABASE_URL: only sqlite:// and postgres:// are supported.")
     return database
@@ -119,25 +120,20 @@ DATABASES = {"default": _database()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- what the Redis URL flips, all of it together -----------------------------------------------------------------
+# No channel layer: events reach every process through `lib.relay`, and each tells its own open dashboards.
 
 if LLMLB.redis_url:
-    CHANNEL_LAYERS: dict[str, Any] = {
-        "default": {
-            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-            "CONFIG": {"hosts": [LLMLB.redis_url], "prefix": "llmlb:channels"},
-        }
-    }
     CACHES: dict[str, Any] = {
         "default": {
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
             "LOCATION": LLMLB.redis_url,
             "KEY_PREFIX": "llmlb",
+            "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},  # a sign-in does not wait for Redis
         }
     }
     CELERY_BROKER_URL = LLMLB.redis_url
     CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"global_keyprefix": "llmlb:celery:"}
 else:
-    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     CELERY_BROKER_URL = "memory://localhost/"  # the host means nothing, but without one kombu warns
     CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.05}
@@ -152,7 +148,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "llmlb"
 # The schedule is fixed: nothing to keep in a file. Of several beats on one Redis, one ticks.
-CELERY_BEAT_SCHEDULER = "llmlb_site.beat:LeasedScheduler" if LLMLB.redis_url else "celery.beat:Scheduler"
+CELERY_BEAT_SCHEDULER = "llmlb_site.beat:LeasedScheduler" if LLMLB.redis_url else "llmlb_site.beat:SteadyScheduler"
 CELERY_BEAT_SCHEDULE = {
     "poll-due-nodes": {"task": "nodes.poll_due", "schedule": 0.5, "options": {"expires": 2}},
     "probe-excluded-models": {"task": "nodes.probe_excluded", "schedule": 1.0, "options": {"expires": 2}},

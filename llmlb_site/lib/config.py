@@ -40,6 +40,7 @@ class Config:
     csrf_trusted_origins: tuple[str, ...]
     trusted_proxies: tuple[IPNetwork, ...]
     processes: int
+    database_pool: int
     admin_username: str
     admin_password: str | None = field(repr=False)
     bootstrap_api_key: str | None = field(repr=False)
@@ -159,6 +160,7 @@ def read_config(base_dir: Path) -> Config:
         csrf_trusted_origins=read.items("LLMLB_CSRF_TRUSTED_ORIGINS"),
         trusted_proxies=read.networks("LLMLB_TRUSTED_PROXIES"),
         processes=read.integer("LLMLB_PROCESSES", 1, 1, 64),
+        database_pool=read.integer("LLMLB_DATABASE_POOL", 16, 4, 200),
         admin_username=read.text("LLMLB_ADMIN_USERNAME", "admin"),
         admin_password=read.optional("LLMLB_ADMIN_PASSWORD"),
         bootstrap_api_key=key,

@@ -15,6 +15,9 @@ from llmlb_site.lib.events import Payload, deliver, set_relay
 
 log = logging.getLogger("llmlb.events")
 CHANNEL: Final = "llmlb:events"
+SEND_SECONDS: Final = 0.5
+# After an event that could not be sent, no more are tried for so long.
+MUTE_SECONDS: Final = 2.0
 
 
 class RedisRelay:
@@ -22,6 +25,9 @@ class RedisRelay:
 
     def __init__(self, url: str) -> None:
         self._client = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15)
+        # Whoever publishes has something else to do than to wait for Redis.
+        self._sender = redis.Redis.from_url(url, socket_timeout=SEND_SECONDS, socket_connect_timeout=SEND_SECONDS)
+        self._mute_until = 0.0
         self._origin = uuid.uuid4().hex
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="llmlb-events", daemon=True)
@@ -36,11 +42,15 @@ class RedisRelay:
         if self._thread.is_alive():
             self._thread.join(timeout=5)
         self._client.close()
+        self._sender.close()
 
     def send(self, topic: str, payload: Payload) -> None:
+        if time.monotonic() < self._mute_until:
+            return
         try:
-            self._client.publish(CHANNEL, json.dumps([self._origin, topic, dict(payload)]))
+            self._sender.publish(CHANNEL, json.dumps([self._origin, topic, dict(payload)]))
         except redis.RedisError as error:
+            self._mute_until = time.monotonic() + MUTE_SECONDS
             log.warning("event not relayed, others will see the revision: %s", type(error).__name__)
 
     def _listen(self) -> None:

@@ -6,6 +6,7 @@ comes every 0.5 s, and a node that accepts and never answers is known after LLML
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,19 +18,45 @@ from nodes.background import background
 from nodes.checking import check
 from nodes.client import Target
 from nodes.detect import detect
-from nodes.models import Node, PollResult
+from nodes.models import Node, NodeModel, PollResult
 from nodes.recording import record_check, record_detection
 
+log = logging.getLogger("llmlb.nodes")
+
 KEEP_DAYS: Final = 30
+LONGEST_PAUSE: Final = timedelta(seconds=300)
+SET_BACK: Final = timedelta(seconds=2)
 PRUNE_BATCH: Final = 5000
 
 
 def poll_due() -> int:
     """Start a check of every node that is due, and return at once. Returns: how many."""
-    claimed = claim_due(timezone.now())
+    now = timezone.now()
+    _clock.heed(now)
+    claimed = claim_due(now)
     for node in claimed:
         background().submit(_poll, node.pk, Target(node.base_url, node.api_key), node.node_type)
     return len(claimed)
+
+
+class _Clock:
+    """Notices that the clock was set back: what was due in a minute would then be due in an hour and a minute."""
+
+    def __init__(self) -> None:
+        self._latest: datetime | None = None
+
+    def heed(self, now: datetime) -> None:
+        """What is due later than it can be is due now. After a start, only what nobody can have set so far ahead."""
+        before, self._latest = self._latest, now
+        if before is None:
+            Node.objects.filter(next_poll_at__gt=now + LONGEST_PAUSE).update(next_poll_at=now)
+        elif now < before - SET_BACK:
+            log.warning("the clock was set back by %s: every node is checked now", before - now)
+            Node.objects.filter(next_poll_at__gt=now).update(next_poll_at=now)
+            NodeModel.objects.filter(next_probe_at__gt=now).update(next_probe_at=now)
+
+
+_clock = _Clock()
 
 
 def claim_due(now: datetime) -> list[Node]:

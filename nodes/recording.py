@@ -116,7 +116,8 @@ def record_detection(node_id: int, detection: Detection) -> None:
 
 
 def _is_overtaken(node: Node, check: Check) -> bool:
-    return not check.ok and node.last_seen is not None and node.last_seen >= check.started
+    # Not by one in the future: then the clock was set back in between.
+    return not check.ok and node.last_seen is not None and check.started <= node.last_seen <= timezone.now()
 
 
 def _succeed(node: Node, check: Check) -> Recorded:
@@ -195,7 +196,7 @@ def _keep_result(node: Node, check: Check, before: str) -> None:
 
 def _kept_lately(node: Node) -> bool:
     latest = PollResult.objects.filter(node=node).values_list("at", flat=True).first()
-    return latest is not None and timezone.now() - latest < timedelta(seconds=SAME_AGAIN_SECONDS)
+    return latest is not None and abs(timezone.now() - latest) < timedelta(seconds=SAME_AGAIN_SECONDS)
 
 
 def _log(recorded: Recorded) -> None:

@@ -16,10 +16,11 @@ from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from celery import Celery
-from celery.beat import Scheduler, Service
+from celery.beat import Service
 from celery.worker import WorkController
 from celery.worker import state as celery_worker_state
 
+from llmlb_site.beat import SteadyScheduler
 from llmlb_site.lib import health
 
 log = logging.getLogger("llmlb.embedded")
@@ -83,7 +84,7 @@ class Beat:
     def run(self) -> None:
         service: Any = Service  # its stubs are of an older Celery
         self._service = service(
-            self._app, max_interval=BEAT_MAX_SLEEP_SECONDS, scheduler_cls=Scheduler, remote_control=False
+            self._app, max_interval=BEAT_MAX_SLEEP_SECONDS, scheduler_cls=SteadyScheduler, remote_control=False
         )
         self._bring_forward(self._service.scheduler.schedule.values())
         self._service.start()

@@ -354,3 +354,24 @@ def test_old_results_are_deleted(start_fake: StartFake) -> None:
         PollResult.objects.create(node=node, at=at, ok=True, status_before="online", status_after="online")
     assert tasks.prune_polls() == 2
     assert PollResult.objects.count() == 1
+
+
+# --- the clock
+
+
+def test_a_clock_that_is_set_back_makes_every_check_due() -> None:
+    node = make_node("http://127.0.0.1:9")
+    now = timezone.now()
+    clock = polling._Clock()
+    clock.heed(now)
+    for minutes, due in ((61, False), (1, True), (0, True)):
+        moved = now - timedelta(minutes=60 - minutes)
+        Node.objects.filter(pk=node.pk).update(next_poll_at=now + timedelta(seconds=3))
+        clock.heed(moved)
+        assert (reloaded(node).next_poll_at == moved) == due
+
+
+def test_a_check_that_is_due_in_an_hour_is_due_after_a_start() -> None:
+    node = make_node("http://127.0.0.1:9", next_poll_at=timezone.now() + timedelta(hours=1))
+    polling._Clock().heed(timezone.now())
+    assert reloaded(node).next_poll_at <= timezone.now()

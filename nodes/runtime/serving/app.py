@@ -26,6 +26,7 @@ from nodes.runtime.serving.telling import Telling
 log = logging.getLogger("llmlb.node")
 
 OPEN_PATH: Final = "/livez"
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 SERVER: Final = (b"server", b"xllm-llmlb/" + __version__.encode())
 
 
@@ -64,8 +65,11 @@ class NodeApp:
             await Refused(500, "internal_error", "The node failed on this request.").response().send_to(send)
 
     def _admit(self, request: Request) -> None:
-        """Raises: Refused (401)."""
-        if not self._key or request.path == OPEN_PATH:
+        """Raises: Refused (401, 403)."""
+        if request.path == OPEN_PATH:
+            return
+        if not self._key:
+            _refuse_pages(request)
             return
         scheme, _, bearer = request.headers.get(b"authorization", b"").partition(b" ")
         given = bearer.strip() if scheme.lower() == b"bearer" else request.headers.get(b"x-api-key", b"")
@@ -85,6 +89,18 @@ class NodeApp:
         await receive()
         await self._node.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _refuse_pages(request: Request) -> None:
+    """A page that someone looks at on this machine reaches a node without a key, and must not pull, unload or compute.
+
+    Browsers say whose page a request comes from; programs do not send this header. Raises: Refused (403).
+    """
+    origin = request.headers.get(b"origin")
+    if request.method in SAFE_METHODS or origin is None:
+        return
+    if origin.partition(b"://")[2] != request.headers.get(b"host"):
+        raise Refused(403, "cross_origin", "Pages of other servers may not use this node.")
 
 
 class Sender:

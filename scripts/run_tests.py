@@ -107,13 +107,23 @@ def run_scaled(report: Report, name: str) -> None:
 
 
 def run_real_nodes(report: Report, name: str) -> None:
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    try:
-        done = subprocess.run([*install, "-r", "requirements-demo.txt"], timeout=INSTALL_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise services.Unavailable("their wheels did not install in time") from None
-    if done.returncode != 0:
-        raise services.Unavailable("their wheels cannot be installed here (pip said why above)")
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-c",
+        "constraints.txt",
+    ]
+    for what in (("-r", "requirements-node.txt"), ("--no-deps", "-r", "requirements-demo.txt")):
+        try:
+            done = subprocess.run([*install, *what], timeout=INSTALL_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise services.Unavailable("their wheels did not install in time") from None
+        if done.returncode != 0:
+            raise services.Unavailable("their wheels cannot be installed here (pip said why above)")
     pytest(report, name, "-m", "real_node", "tests/blackbox")
 
 

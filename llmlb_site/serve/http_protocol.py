@@ -29,6 +29,7 @@ It answers whether the client has gone already."""
 SEND_NOW: Final = "llmlb.send_now"
 """The ASGI extension: `send` that does not wait. It answers whether the client keeps up; if not, `send` waits."""
 
+UNREAD_BYTES: Final = 512 * 1024  # of a request's body, before its sender has to wait
 JOINED_BYTES: Final = 64 * 1024  # a longer body is not copied behind its head, but written after it
 # Field lines (RFC 9110, 5): a token, and a value without control characters, so that no header can end the head.
 _HEAD: Final = re.compile(rb"(?:[!#-'*+.^_`|~0-9A-Za-z-]++: [^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
@@ -46,14 +47,14 @@ class Cycle:
         self.disconnected = False
         self.response_started = False
         self.response_complete = False
-        # Read and written by uvicorn's parser callbacks.
-        self.body = bytearray()
-        self.more_body = True
+        self.more_body = True  # also written by uvicorn's parser callbacks
         self.message_event: Cycle | asyncio.Event = self
         self._protocol = protocol
         self._transport: asyncio.Transport = protocol.transport
         self._flow = protocol.flow
         self._expects_continue = expects_continue
+        self._pieces: list[bytes] = []
+        self._unread_bytes = 0
         self._news = False
         self._reader: asyncio.Future[None] | None = None
         self._gone: Callable[[], None] | None = None
@@ -62,6 +63,13 @@ class Cycle:
         self._length_left = 0
 
     # --- told by the protocol -------------------------------------------------------------------------------------
+
+    def take_piece(self, piece: bytes) -> int:
+        """A piece of the body has come. Returns how many bytes wait for the application."""
+        self._pieces.append(piece)
+        self._unread_bytes += len(piece)
+        self.set()
+        return self._unread_bytes
 
     def set(self) -> None:
         """There is news for the reader: a piece of the body, or the end of the connection."""
@@ -116,8 +124,8 @@ class Cycle:
         self._news = False
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
-        body = bytes(self.body)
-        self.body = bytearray()
+        pieces, self._pieces, self._unread_bytes = self._pieces, [], 0
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:
@@ -255,6 +263,13 @@ class LeanProtocol(HttpToolsProtocol):
         else:  # pipelined: its turn comes after the answer to the one before
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return
+        if cycle.take_piece(body) > UNREAD_BYTES:
+            self.flow.pause_reading()
 
     def _locate(self, scope: Scope) -> None:
         url = self.url

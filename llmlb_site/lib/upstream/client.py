@@ -20,6 +20,7 @@ from llmlb_site.lib.upstream.faults import ConnectFault
 # connection which is just being closed is rarely run.
 IDLE_SECONDS: Final = 4.0
 MAX_IDLE_PER_NODE: Final = 256
+JOINED_BYTES: Final = 32 * 1024
 # How often it is looked who has waited too long: a time-out, which is seconds, comes late by so much at most.
 TICK_SECONDS: Final = 0.1
 
@@ -166,8 +167,8 @@ class PooledClient:
         return self._tls
 
 
-def _request_bytes(target: Target, method: str, path: str, headers: Headers, body: bytes | BodySource) -> bytes:
-    """The head, and the body with it if it is in memory."""
+def _request_bytes(target: Target, method: str, path: str, headers: Headers, body: bytes | BodySource) -> list[bytes]:
+    """The head, and the body if it is in memory: in one piece where that is not much to copy."""
     parts = [target.opening(method, path)]
     for name, value in headers:
         parts += (name, b": ", value, b"\r\n")
@@ -175,8 +176,11 @@ def _request_bytes(target: Target, method: str, path: str, headers: Headers, bod
     length = len(held) if isinstance(body, bytes) else body.length
     if length or method not in ("GET", "HEAD", "DELETE"):
         parts.append(b"Content-Length: %d\r\n" % length)
-    parts += (b"\r\n", held)
-    return b"".join(parts)
+    parts.append(b"\r\n")
+    if len(held) > JOINED_BYTES:
+        return [b"".join(parts), held]
+    parts.append(held)
+    return [b"".join(parts)]
 
 
 def _connect_failure(error: OSError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 import httptools
@@ -85,17 +85,20 @@ class Connection(asyncio.Protocol):
 
     # --- used by the client ---------------------------------------------------------------------------------------
 
-    async def ask(self, data: bytes, source: BodySource | None, silence: float) -> None:
+    async def ask(self, data: Sequence[bytes], source: BodySource | None, silence: float) -> None:
         """Send a request and wait until status and headers of its answer are here.
 
-        `data` is the head, with the body if that is in memory; otherwise the body is read from `source` no faster
+        `data` is the head, and the body if that is in memory; otherwise the body is read from `source` no faster
         than the node takes it.
 
         Raises: StaleConnection, SendFault, TimeoutFault, MalformedFault.
         """
         self._reset(silence)
         self.requests += 1
-        self.transport.write(data)
+        if len(data) == 1:
+            self.transport.write(data[0])
+        else:
+            self.transport.writelines(data)
         if source is not None:
             await self._send_body(source)
         while not self._head_done:

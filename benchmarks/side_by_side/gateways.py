@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from benchmarks.side_by_side import bodies, install, machine
 from benchmarks.side_by_side.peers import KEY, PEERS, Peer, Place
@@ -18,7 +18,20 @@ from tests.support.product import Product, free_port
 
 START_SECONDS: Final = 90.0
 START_TRIES: Final = 3
-# So high that no run reaches them: they are looked at and counted, never in the way.
+# So high that no run reaches them: each is looked at and counted for each request, of the key and of (key, model).
+FAR: Final = 10**12
+LIMITS: Final = {
+    "requests_per_minute": FAR,
+    "tokens_per_minute": FAR,
+    "concurrent_requests": FAR,
+    "tokens_per_day": FAR,
+    "tokens_per_month": FAR,
+}
+NEW_KEY: Final = {
+    "name": "bench",
+    "permissions": ["openai.inference"],
+    "limits": [{"model": "", **LIMITS}, {"model": "bench", **LIMITS}],
+}
 OURS: Final[Mapping[str, Mapping[str, str | None]]] = {
     "llmlb": {},
     "llmlb-nopayloads": {"LLMLB_HISTORY_PAYLOADS": "none"},
@@ -37,11 +50,10 @@ class Gateway(Protocol):
     source: str
     most: int
     start_seconds: float
+    key: str
 
     @property
     def url(self) -> str: ...
-    @property
-    def key(self) -> str: ...
     @property
     def pid(self) -> int: ...
     def stop(self) -> None: ...
@@ -76,13 +88,14 @@ class Node:
 
 
 class Ours:
-    """`manage.py serve` with nothing set but the port: key, limits, routing, usage, history with encrypted bodies."""
+    """`manage.py serve`, nothing set but the port: routing, usage, history with encrypted bodies; a key with limits."""
 
     source = "as it comes: everything on"
     most = 1000
 
     def __init__(self, name: str, node_port: int, folder: Path, environment: Mapping[str, str | None]) -> None:
         self.name, self.version = name, install.our_version()
+        self.key = ""
         self._product = Product(folder / "data", environment={**environment, "PYTHONDONTWRITEBYTECODE": None})
         self.first_start_seconds = self._start(lambda: self._register(node_port))
         self._product.stop()
@@ -91,10 +104,6 @@ class Ours:
     @property
     def url(self) -> str:
         return f"{self._product.url}/v1/chat/completions"
-
-    @property
-    def key(self) -> str:
-        return self._product.key
 
     @property
     def pid(self) -> int:
@@ -129,10 +138,15 @@ class Ours:
         return "".join(self._product.lines[-3:]).strip() or "it said nothing"
 
     def _register(self, node_port: int) -> None:
-        node = {"name": "mock", "base_url": f"http://127.0.0.1:{node_port}", "max_concurrency": 0}
-        answer = self._product.post("/api/nodes", json=node)
+        self._post("/api/nodes", {"name": "mock", "base_url": f"http://127.0.0.1:{node_port}", "max_concurrency": 0})
+        self.key = str(self._post("/api/api-keys", NEW_KEY)["key"])
+
+    def _post(self, path: str, document: object) -> dict[str, Any]:
+        answer = self._product.post(path, json=document)
         if answer.status_code != 201:
-            raise CannotStart(f"the node was not taken: {answer.text[:200]}")
+            raise CannotStart(f"{path} answered {answer.status_code}: {answer.text[:200]}")
+        made: dict[str, Any] = answer.json()
+        return made
 
 
 class Foreign:

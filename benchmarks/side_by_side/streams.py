@@ -78,7 +78,6 @@ class Reader(asyncio.Protocol):
             self._seen.whole += whole
             self._seen.errors += not whole
             self._finished.set_result(None)
-            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(whole=False)
@@ -98,21 +97,22 @@ async def _follow_all(
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
     asked = f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     seen, loop = Followed(), asyncio.get_running_loop()
+    host, port = parts.hostname or "", parts.port or 80
 
     async def one(number: int) -> None:
         await asyncio.sleep(spread * number / count)
         for _ in range(turns):
             finished: asyncio.Future[None] = loop.create_future()
+            reader = Reader(asked, chunks, seen, finished)
             try:
-                await loop.create_connection(
-                    lambda finished=finished: Reader(asked, chunks, seen, finished),  # type: ignore[misc]  # mypy takes no default of a lambda for its type
-                    parts.hostname or "",
-                    parts.port or 80,
-                )
+                transport, _ = await loop.create_connection(lambda reader=reader: reader, host, port)  # type: ignore[misc]  # mypy does not see a default of a lambda
             except OSError:
                 seen.errors += 1
                 continue
-            await finished
+            try:
+                await finished
+            finally:
+                transport.abort()
 
     tasks = [asyncio.create_task(one(number)) for number in range(count)]
     _, late = await asyncio.wait(tasks, timeout=seconds)

@@ -77,7 +77,7 @@ class LogQuery(serializers.Serializer[Any]):
 class LogAnswer(serializers.Serializer[Any]):
     """Lines, oldest first, with the fields that the node gives them: `timestamp`, `level`, `target`, `message`."""
 
-    entries = serializers.ListField(child=serializers.DictField())
+    entries = serializers.ListField(child=serializers.DictField(child=serializers.CharField(allow_blank=True)))
     path = serializers.CharField(allow_blank=True)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from nodes.client import Reply, Target, call, call_for_lines
 from nodes.models import DownloadState, NodeType
+from nodes.telling import clean
 
 ASK_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 1.0
@@ -19,6 +20,7 @@ LOOK_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 300.0
 HUB: Final = "https://huggingface.co/"
 MAX_BYTES: Final = 2**62
+MAX_TEXT: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,8 @@ def _parsed(text: str) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return " ".join(value.split()) if isinstance(value, str) else ""
+    """One line that every database takes; empty for anything else."""
+    return clean(" ".join(value.split()), MAX_TEXT) if isinstance(value, str) else ""
 
 
 def _size(value: Any) -> int | None:

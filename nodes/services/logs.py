@@ -23,7 +23,7 @@ TIMEOUT_SECONDS: Final = 10.0
 class NodeLogs:
     """Lines, oldest first, as the node gives them. `path` is its file's, where it has one."""
 
-    entries: list[dict[str, Any]]
+    entries: list[dict[str, str]]
     path: str = ""
 
 
@@ -56,6 +56,8 @@ def _read(reply: Reply) -> NodeLogs:
     return NodeLogs([_entry(each) for each in entries[-MOST_LINES:]], str(document.get("path") or ""))
 
 
-def _entry(each: Any) -> dict[str, Any]:
-    """One line: an object as it is, a plain text as the message of one."""
-    return each if isinstance(each, dict) else {"message": str(each)}
+def _entry(each: Any) -> dict[str, str]:
+    """One line: the texts of an object, or a plain text as the message of one."""
+    fields = each if isinstance(each, dict) else {"message": each}
+    # Lone surrogates are text to JSON and to nothing else.
+    return {str(name): str(value).encode(errors="replace").decode() for name, value in fields.items()}

@@ -103,6 +103,12 @@ def test_what_a_node_refuses_is_shown_in_its_words(start_fake: StartFake, api: C
     assert follow().error == "a model is named org/repository"
 
 
+def test_words_that_are_no_text_do_no_harm(start_fake: StartFake, api: Client) -> None:
+    node = make_node(fake_of(start_fake, "ollama", download_error="bad\x00 \ud800 words"), node_type="ollama")
+    ask(api, node, model="a")
+    assert follow().error == "bad? ? words"
+
+
 def test_asking_twice_is_one_download(start_fake: StartFake, api: Client) -> None:
     fake = fake_of(start_fake, "ollama")
     node = make_node(fake, node_type="ollama")

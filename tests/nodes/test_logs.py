@@ -61,6 +61,13 @@ def test_more_than_ten_megabytes_are_413(api: Client, start_fake: StartFake) -> 
     assert status_and_code(api, make_node(fake, node_type="xllm").pk) == (413, "answer_too_large")
 
 
+def test_text_that_is_none_does_no_harm(api: Client, start_fake: StartFake) -> None:
+    fake = start_fake(["a"], kind="xllm")
+    fake.own.logs = ["half a pair: \ud800", "two\nlines"]
+    answer = api.get(f"/api/nodes/{make_node(fake, node_type='xllm').pk}/logs")
+    assert [entry["message"] for entry in answer.json()["entries"]] == ["half a pair: ?", "two\nlines"]
+
+
 def test_only_who_may_read_logs_may(
     start_fake: StartFake, yui: User, ken: User, mint_key: MintKey, signed_in: Any, with_key: Any
 ) -> None:

@@ -141,3 +141,40 @@ def fetch(hub: FileServer, models: Path, **asked: Any) -> Any:
 
 def scan(models: Path) -> list[ModelFile]:
     return Scanner(models, settle=0).scan()
+
+
+def hub_cache(models: Path) -> Path:
+    """A repository in Hugging Face's own cache: two revisions that share their tokenizer."""
+    repo = models / "models--Org--Name"
+    for revision, content in (("aaa", "old"), ("bbb", "new")):
+        folder = model_files.snapshot(repo / "snapshots" / revision)
+        for path in list(folder.iterdir()):
+            shared = path.name.startswith("tokenizer")
+            blob = repo / "blobs" / f"{path.name}-{'both' if shared else content}"
+            blob.parent.mkdir(exist_ok=True)
+            path.rename(blob)
+            path.symlink_to(Path("../../blobs") / blob.name)
+    (repo / "refs").mkdir()
+    (repo / "refs/main").write_text("bbb")
+    return repo
+
+
+def test_deleting_from_the_cache_of_hugging_face_frees_the_disk_and_harms_no_other_revision(tmp_path: Path) -> None:
+    repo = hub_cache(tmp_path)
+    (model,) = scan(tmp_path)
+    size = model.size_bytes
+    assert delete_model(model, tmp_path) > size
+    assert {path.name.rpartition("-")[2] for path in (repo / "blobs").iterdir()} == {"old", "both"}
+    (model,) = scan(tmp_path)
+    assert (model.id, model.path.name, model.problem) == ("org/name", "aaa", "")
+    delete_model(model, tmp_path)
+    assert not (repo / "blobs").exists()
+    assert scan(tmp_path) == []
+
+
+def test_no_empty_folder_is_left_where_the_models_directory_is_a_link(tmp_path: Path) -> None:
+    model_files.gguf(tmp_path / "real/org/name/a.gguf")
+    (tmp_path / "models").symlink_to("real")
+    (model,) = scan(tmp_path / "models")
+    delete_model(model, tmp_path / "models")
+    assert list((tmp_path / "real").iterdir()) == []

@@ -134,7 +134,9 @@ class Engine:
             self.control.do(lambda: services.forget_api(node_id=node_id, path=path), what="an API that is not served")
 
     def _figures_here(self) -> Figures:
-        return self.metrics.figures(self.state, self.recorder)
+        figures = self.metrics.figures(self.state, self.recorder)
+        figures.tasks = len(asyncio.all_tasks(self._loop)) if self._loop is not None else 0
+        return figures
 
     # --- what the control thread read -----------------------------------------------------------------------------
 

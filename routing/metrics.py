@@ -75,6 +75,7 @@ class Figures(msgspec.Struct):
     waiting: int = 0
     backlog: int = 0
     dropped: int = 0
+    tasks: int = 0
 
     def add(self, other: Figures) -> None:
         self.tally.add(other.tally)
@@ -83,6 +84,7 @@ class Figures(msgspec.Struct):
         self.waiting += other.waiting
         self.backlog += other.backlog
         self.dropped += other.dropped
+        self.tasks += other.tasks
 
 
 class Metrics:
@@ -204,3 +206,4 @@ class _Gauges(Collector):
         yield GaugeMetricFamily("llmlb_routable_models", "Models that a node can serve now.", len(table.holders))
         yield GaugeMetricFamily("llmlb_history_backlog", "History rows not yet written.", figures.backlog)
         yield GaugeMetricFamily("llmlb_history_dropped", "History rows lost since the start.", figures.dropped)
+        yield GaugeMetricFamily("llmlb_tasks", "Tasks on the event loops.", figures.tasks)

@@ -21,6 +21,7 @@ from tests.support.product import ROOT, free_port, wait_until
 
 START_SECONDS: Final = 15.0
 CALL_SECONDS: Final = 30.0
+REMEMBERED: Final = 50_000  # requests of which the process knows
 
 
 class NodeProcess:
@@ -118,6 +119,7 @@ async def serve(told: dict[str, Any]) -> None:
     parent = os.getppid()
     while os.getppid() == parent:
         await asyncio.sleep(1)
+        del node.seen[:-REMEMBERED]
 
 
 if __name__ == "__main__":

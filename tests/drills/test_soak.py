@@ -58,7 +58,8 @@ class Held:
                 number = int(at / WINDOW_SECONDS)
                 windows[number] = min(windows.get(number, (at, size)), (at, size), key=lambda sample: sample[1])
         times, sizes = zip(*windows.values(), strict=True)
-        return float(linear_regression(times, sizes).slope) * 3600 / sizes[0]
+        slope: float = linear_regression(times, sizes).slope
+        return slope * 3600 / float(sizes[0])
 
     def early_and_late(self, values: list[int]) -> tuple[int, int]:
         """The most of them in the third quarter, and in the last one."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,8 +90,6 @@ def main() -> None:
             client = running.enter_context(gateway_client(port, key))
             wait_for(f"http://127.0.0.1:{port}/readyz", "llmlb", server)
             register(client, nodes)
-            for request in range(6):
-                send(client, request)
             print(welcome(f"http://127.0.0.1:{port}", password, key, pids), flush=True)
             keep_sending(client, server)
     except KeyboardInterrupt:
@@ -189,9 +187,10 @@ def send(client: httpx.Client, number: int) -> None:
 
 
 def keep_sending(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
-    for number in cycle(range(12)):
+    """A few at once, so that there is something to see, and then one from time to time."""
+    for number in count():
         try:
-            server.wait(SECONDS_BETWEEN_REQUESTS)
+            server.wait(SECONDS_BETWEEN_REQUESTS if number >= 6 else 0.1)
         except subprocess.TimeoutExpired:
             try:
                 send(client, number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     options = own.parse_intermixed_args(rest)
     try:
         code: int = module.run(options)
+        sys.stdout.flush()
     except BadSetting as error:
         print(f"node: {error}", file=sys.stderr)
         return 1
@@ -50,4 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         return error.code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # who reads has seen enough: `node list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 0
     return code

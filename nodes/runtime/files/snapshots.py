@@ -44,11 +44,12 @@ def safetensors_model(folder: Folder) -> ModelFile:
     names = frozenset(folder.files)
     config = read_config(folder.path)
     weights = read_weights(folder.path, names)
+    present = [name for name in weights.files or names if name in names and name.endswith(WEIGHTS)]
     task = _task(config, folder)
     adapter = "is an adapter (LoRA), not a whole model" if ADAPTER in names else ""
     return replace(
         _folder_model(folder, ModelFormat.SAFETENSORS, config, task),
-        size_bytes=weights.size_bytes,
+        size_bytes=sum(folder.files[name].size for name in present),
         quantization=config.quantization or weights.dtype or config.dtype,
         tensor_count=weights.tensor_count or None,
         expert_count=config.expert_count or weights.expert_count,

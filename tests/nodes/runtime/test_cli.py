@@ -204,3 +204,20 @@ def test_a_bad_setting_is_one_line(cli: Cli) -> None:
 def test_help_names_every_command(cli: Cli) -> None:
     text = cli("--help").stdout
     assert all(f"\n    {name} " in text for name in ("serve", "run", "pull", "list", "show", "rm", "stop", "ps"))
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    """`node list | head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "manage.py", "node", "list", "--json"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "LLM_RUNTIME_MODELS_DIR": str(tmp_path)},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -220,6 +220,12 @@ def test_pickles_are_not_loaded(tmp_path: Path) -> None:
     assert problem(tmp_path).startswith("its weights are PyTorch pickles")
 
 
+def test_a_broken_snapshot_still_says_what_it_takes_on_disk(tmp_path: Path) -> None:
+    folder = model_files.snapshot(tmp_path / "a", shards=3, without_shards=[2])
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert scan(tmp_path)["a"].size_bytes == size > 0
+
+
 def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
     folder = model_files.snapshot(tmp_path / "lora")
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")

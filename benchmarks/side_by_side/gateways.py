@@ -93,10 +93,21 @@ class Ours:
     source = "as it comes: everything on"
     most = 1000
 
-    def __init__(self, name: str, node_port: int, folder: Path, environment: Mapping[str, str | None]) -> None:
-        self.name, self.version = name, install.our_version()
+    def __init__(
+        self,
+        name: str,
+        node_port: int,
+        folder: Path,
+        environment: Mapping[str, str | None],
+        *,
+        command: tuple[str, ...] = ("serve",),
+        on: set[int] = machine.GATEWAY_CORE,
+    ) -> None:
+        self.name, self.version, self._cores = name, install.our_version(), on
         self.key = ""
-        self._product = Product(folder / "data", environment={**environment, "PYTHONDONTWRITEBYTECODE": None})
+        self._product = Product(
+            folder / "data", command=command, environment={**environment, "PYTHONDONTWRITEBYTECODE": None}
+        )
         self.first_start_seconds = self._start(lambda: self._register(node_port))
         self._product.stop()
         self.start_seconds = self._start(lambda: None)
@@ -116,7 +127,7 @@ class Ours:
     def _start(self, prepare: Callable[[], None]) -> float:
         began = time.monotonic()
         try:
-            with machine.pinned(machine.GATEWAY_CORE):
+            with machine.pinned(self._cores):
                 self._product.launch()
             self._wait()
             prepare()

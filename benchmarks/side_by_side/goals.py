@@ -95,7 +95,7 @@ GOALS: Final = (
     ),
     Goal("whole product at rest: memory", 150, "MB", own(AT_REST, "pss_mb"), f"{SIDE} --rows rest", digits=0),
     Goal(
-        "two processes ÷ twice one process, requests/s",
+        "two processes on PostgreSQL and Redis, of linear",
         0.9,
         "×",
         own(PROCESSES, "linear"),

@@ -18,9 +18,9 @@ STOP_SECONDS: Final = 10.0
 QUIET_SHARE: Final = 0.12
 QUIET_PROBE_SECONDS: Final = 0.25
 # The gateway has a core to itself; load and node have the others. The same one where there is only one.
-_ALL_CORES: Final = sorted(os.sched_getaffinity(0))
-GATEWAY_CORE: Final = {_ALL_CORES[0]}
-LOAD_CORES: Final = set(_ALL_CORES[1:]) or GATEWAY_CORE
+ALL_CORES: Final = sorted(os.sched_getaffinity(0))
+GATEWAY_CORE: Final = {ALL_CORES[0]}
+LOAD_CORES: Final = set(ALL_CORES[1:]) or GATEWAY_CORE
 
 
 @contextlib.contextmanager
@@ -137,7 +137,7 @@ def describe() -> dict[str, str]:
     )
     memory = next((int(line.split()[1]) // 1024**2 for line in _lines("/proc/meminfo") if "MemTotal" in line), 0)
     return {
-        "cores": f"{len(_ALL_CORES)} of {model}",
+        "cores": f"{len(ALL_CORES)} of {model}",
         "memory": f"{memory} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

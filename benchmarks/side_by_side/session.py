@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from benchmarks import choosing, many_streams
+from benchmarks import choosing, many_streams, processes
 from benchmarks.side_by_side import bodies, gateways, goals, load, rest, runs
 from benchmarks.side_by_side.gateways import CannotStart, Gateway, Node
 from benchmarks.side_by_side.results import Writer
@@ -77,6 +77,8 @@ class Session:
         if self._plan.wants_extras():
             self._extra(goals.CHOOSING, lambda _: (choosing.worst(), 0))
             self._extra(goals.MANY, many_streams.measure)
+            if not self._plan.quick:
+                self._extra(goals.PROCESSES, processes.measure)
 
     def _side_by_side(self, stack: contextlib.ExitStack) -> None:
         node = Node(self._folder, chunks=runs.CHUNKS, interval=runs.INTERVAL)
@@ -124,7 +126,7 @@ class Session:
             return
         try:
             figures, errors = measure(self._folder)
-        except (CannotStart, OSError) as error:
+        except (CannotStart, load.LoadError, OSError) as error:
             self._writer.add_note(f"left out {case}", str(error))
             return
         self._writer.add(Sample(case, OURS, 0, figures, errors))

@@ -16,7 +16,8 @@ from tests.support.product import free_port, wait_until
 class PrivateRedis:
     """Empty at each start: nothing is kept on disk. Use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.port = free_port()
         self._directory = tempfile.TemporaryDirectory(prefix="llmlb-redis-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -27,7 +28,7 @@ class PrivateRedis:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/3"
+        return f"redis://{self.host}:{self.port}/3"
 
     def __enter__(self) -> PrivateRedis:
         self.start()
@@ -38,7 +39,7 @@ class PrivateRedis:
         self._directory.cleanup()
 
     def start(self) -> None:
-        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._directory.name]
+        where = ["--port", str(self.port), "--bind", self.host, "--protected-mode", "no", "--dir", self._directory.name]
         command = ["redis-server", *where, "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(self._answers, seconds=10, what="Redis answers")
@@ -59,7 +60,7 @@ class PrivateRedis:
         self._process.send_signal(signal.SIGCONT)
 
     def _answers(self) -> bool:
-        client = redis.Redis(port=self.port, socket_timeout=1)
+        client = redis.Redis(host=self.host, port=self.port, socket_timeout=1)
         try:
             return bool(client.ping())
         except redis.RedisError:

@@ -45,6 +45,7 @@ class Product:
     """A server under test. Use as a context manager, or `start` and `stop`.
 
     `key` is an API key with every permission. `environment` adds to (or with None removes from) what the server sees.
+    `host` is the address that it listens on; `prefix` is put before its command (to run it somewhere else).
     """
 
     def __init__(
@@ -54,8 +55,12 @@ class Product:
         port: int | None = None,
         command: tuple[str, ...] = ("serve",),
         environment: Mapping[str, str | None] | None = None,
+        host: str = "127.0.0.1",
+        prefix: tuple[str, ...] = (),
     ) -> None:
         self.data_dir = data_dir
+        self.host = host
+        self._prefix = prefix
         self.port = port or free_port()
         self.key = f"sk_{secrets.token_urlsafe(48)}"
         self.lines: list[str] = []
@@ -73,7 +78,7 @@ class Product:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def is_running(self) -> bool:
@@ -103,6 +108,7 @@ class Product:
     def environment(self) -> dict[str, str]:
         ours = {
             "LLMLB_DATA_DIR": str(self.data_dir),
+            "LLMLB_HOST": self.host,
             "LLMLB_PORT": str(self.port),
             "LLMLB_BOOTSTRAP_API_KEY": self.key,
             "PYTHONUNBUFFERED": "1",
@@ -126,7 +132,7 @@ class Product:
     def launch(self) -> Product:
         """Start the process without waiting for it."""
         self._process = subprocess.Popen(
-            [sys.executable, "manage.py", *self._command],
+            [*self._prefix, sys.executable, "manage.py", *self._command],
             cwd=ROOT,
             env=self.environment(),
             stdout=subprocess.PIPE,

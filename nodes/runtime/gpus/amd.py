@@ -30,7 +30,12 @@ def devices(machine: Machine) -> tuple[Device, ...]:
 
 
 def _computes(machine: Machine) -> bool:
-    """Whether KFD has a node that is a GPU: the processors are nodes too, with a gpu_id of 0."""
+    """Whether KFD has a node that is a GPU: the processors are nodes too, with a gpu_id of 0.
+
+    A container sees the nodes of its host also where it was given none of them: then it lacks /dev/kfd.
+    """
+    if not (machine.root / "dev/kfd").exists():
+        return False
     nodes = (machine.root / _TOPOLOGY).glob("*")
     return any((machine.number(node / "gpu_id") or 0) != 0 for node in nodes)
 

@@ -90,7 +90,12 @@ def _number(text: str) -> float | None:
 
 
 def _of_driver(machine: Machine) -> tuple[Device, ...]:
-    """Names alone, from /proc/driver/nvidia/gpus/<bus>/information."""
+    """Names alone, from /proc/driver/nvidia/gpus/<bus>/information.
+
+    A container sees these files of its host's GPUs also where it was given none: then it lacks /dev/nvidia0.
+    """
+    if not any((machine.root / "dev").glob("nvidia[0-9]*")):
+        return ()
     folders = sorted((machine.root / "proc/driver/nvidia/gpus").glob("*"))
     texts = [machine.read(folder / "information") for folder in folders]
     return tuple(Device(index, _model(text)) for index, text in enumerate(text for text in texts if text))

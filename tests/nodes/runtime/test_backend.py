@@ -123,6 +123,7 @@ def add_amd(root: Path, card: int = 0, *, computes: bool = True, vendor: str = "
     write(folder / "pp_dpm_sclk", "0: 500Mhz\n1: 2482Mhz *")
     write(root / "sys/class/drm" / f"card{card}-DP-1" / "status", "connected")
     write(root / "sys/class/kfd/kfd/topology/nodes/0/gpu_id", "0")
+    write(root / "dev/kfd", "")
     if computes:
         write(root / "sys/class/kfd/kfd/topology/nodes/1/gpu_id", "51234")
 
@@ -155,7 +156,15 @@ def test_nvidia_by_its_program_where_the_library_has_no_driver(tmp_path: Path) -
 
 def test_nvidia_by_its_driver_where_there_is_neither_library_nor_program(tmp_path: Path) -> None:
     write(tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: \t NVIDIA A100\nIRQ:   135")
+    write(tmp_path / "dev/nvidia0", "")
     assert detect(machine(tmp_path)) == (GpuBackend.CUDA, (Device(0, "NVIDIA A100"),))
+
+
+def test_a_container_without_a_gpu_on_a_host_with_one_says_cpu(tmp_path: Path) -> None:
+    write(tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: NVIDIA A100")
+    add_amd(tmp_path)
+    (tmp_path / "dev/kfd").unlink()
+    assert detect(machine(tmp_path)) == (GpuBackend.CPU, ())
 
 
 def test_amd_by_the_kernel(tmp_path: Path) -> None:

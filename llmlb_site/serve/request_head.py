@@ -20,13 +20,14 @@ def check(target: bytes, version: str, headers: Sequence[Header]) -> None:
 
     Raises: Malformed (RFC 9112: 3.2 for Host and target, 6.1 for Transfer-Encoding).
     """
-    names = [name for name, _value in headers]
-    hosts = names.count(b"host")
-    if hosts > 1 or (hosts == 0 and version != "1.0"):
-        raise Malformed("one Host header is needed")
-    if len(names) > MAX_HEADERS:
+    fields = dict(headers)
+    if b"host" not in fields and version != "1.0":
+        raise Malformed("a Host header is needed")
+    if len(fields) != len(headers) and sum(name == b"host" for name, _value in headers) > 1:
+        raise Malformed("more than one Host header")
+    if len(headers) > MAX_HEADERS:
         raise Malformed(f"more than {MAX_HEADERS} headers")
-    if b"transfer-encoding" in names:
+    if b"transfer-encoding" in fields:
         _check_coding(version, headers)
     if target[:1] != b"/":
         _check_absolute(target, headers)

@@ -55,7 +55,8 @@ class Control:
         self._thread = threading.Thread(target=self._run, name="llmlb-control", daemon=True)
         self._seen = snapshot.Revisions(-1, -1)
         self._read_at = 0.0
-        self._budgets_read_at = 0.0
+        self._budgets_due = 0.0
+        self._began = time.monotonic()
         self._lock = threading.Lock()
         self._next_look: Future[None] | None = None
         self._unsubscribe: list[Callable[[], None]] = []
@@ -156,8 +157,10 @@ class Control:
             self._read_at = time.monotonic()
             table = self._table = snapshot.read_table()
             self._deliver(lambda: self._on_table(table))
-        if self._budgets and (now != self._seen or time.monotonic() - self._budgets_read_at > REFRESH_SECONDS):
-            self._budgets_read_at = time.monotonic()
+        if self._budgets and (now != self._seen or time.monotonic() > self._budgets_due):
+            # Soon at first: what the process before this one did not get to store is being stored now.
+            age = time.monotonic() - self._began
+            self._budgets_due = time.monotonic() + min(age, REFRESH_SECONDS)
             tokens = self._spent.read(self._budgets, self._table.resolve)
             self._deliver(lambda: self._on_tokens(tokens))
         self._seen = now

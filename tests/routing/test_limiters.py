@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,8 +15,7 @@ from routing.state import limits, redis_limits
 from routing.state.limits import Limiter, MemoryLimiter, Tokens, Verdict
 from routing.state.redis_limits import RedisLimiter
 from routing.state.redis_link import RedisLink, Script
-
-REDIS = os.environ.get("LLMLB_TEST_REDIS_URL")
+from tests.support.private_redis import PrivateRedis
 
 
 class Clock:
@@ -52,13 +50,19 @@ class Case:
         return sum(verdict.hold is not None for verdict in verdicts)
 
 
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    if not PrivateRedis.is_there():
+        pytest.skip("no redis-server on this machine")
+    with PrivateRedis() as server:
+        yield server.url
+
+
 @pytest.fixture(params=["memory", "redis"])
 async def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Case]:
     noon = 20_000 * DAY + DAY // 2
-    if request.param == "redis" and REDIS is None:
-        pytest.skip("LLMLB_TEST_REDIS_URL not set")
     prefix = f"llmlb:test:{uuid.uuid4().hex}:"
-    links = [RedisLink(f"{REDIS}/9") for _ in range(2)] if request.param == "redis" else []
+    links = [RedisLink(request.getfixturevalue("redis_url")) for _ in range(2)] if request.param == "redis" else []
 
     async def tell(unix: int) -> None:
         if links:
@@ -81,7 +85,6 @@ async def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         assert link.up
     await clock.step(0)
     yield Case(shared[0], clock, shared[1])
-    await links[0].call("DEL", *(await links[0].call("KEYS", f"{prefix}*")))
     for link in links:
         await link.aclose()
 

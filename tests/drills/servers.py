@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, LiteralString, Self
 
 import psycopg
 import pytest
@@ -32,7 +32,7 @@ class Server:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -98,6 +98,10 @@ class PostgreSQL(Server):
         except psycopg.OperationalError:
             return False
         return True
+
+    def execute(self, statement: LiteralString) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement)
 
     def count(self, query: str) -> int:
         with psycopg.connect(self.url) as connection:

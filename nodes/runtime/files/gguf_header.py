@@ -84,7 +84,7 @@ class _Parse:
     size: int
     search: bool
     at: int = 0
-    window: bytearray = field(default_factory=bytearray)
+    window: bytes = b""
     found: dict[str, Any] = field(default_factory=dict)
     has_chat_template: bool = False
     tensors: int = 0
@@ -252,7 +252,7 @@ class _Parse:
         start = self.at
         self._forward(length)
         self._reach(self.at)
-        return bytes(self.window[start : self.at])
+        return self.window[start : self.at]
 
     def _take(self, layout: struct.Struct) -> tuple[Any, ...]:
         start = self.at
@@ -272,11 +272,15 @@ class _Parse:
             raise Malformed("ends in the middle of its header")
         if end > MAX_HEADER:
             raise Malformed(f"has a header of more than {MAX_HEADER // MIB} MiB")
-        while len(self.window) < end:
-            more = os.pread(self.descriptor, max(FIRST_READ, len(self.window)), len(self.window))
-            if not more:
-                raise Malformed("ends in the middle of its header")
-            self.window += more
+        wanted = max(FIRST_READ, len(self.window))
+        while wanted < end:
+            wanted *= 2
+        if len(self.window) < end:
+            # From the start again, into memory just given back: to be given new memory costs more than to read twice.
+            self.window = b""
+            self.window = os.pread(self.descriptor, wanted, 0)
+        if len(self.window) < end:
+            raise Malformed("ends in the middle of its header")
 
 
 def _bytes_of(kind: int, values: int) -> int:

@@ -34,10 +34,17 @@ def without_blobs(body: bytes) -> bytes:
     """A JSON body, or events of JSON, in which each long Base64 string is replaced by a note of its length."""
     if not _may_hold_blob(body):
         return body
-    strings = body.split(b'"')
-    if max(map(len, strings)) < BLOB_BYTES:
-        return body
-    return b'"'.join(_noted(string) if len(string) >= BLOB_BYTES else string for string in strings)
+    kept: list[bytes] = []
+    begun = start = 0  # of what is kept as it is; of the string at hand
+    while start >= 0:
+        end = body.find(b'"', start)
+        stop = end if end >= 0 else len(body)
+        note = _note(body, start, stop) if stop - start >= BLOB_BYTES else None
+        if note is not None:
+            kept += (body[begun:start], note)
+            begun = stop
+        start = end + 1 if end >= 0 else -1
+    return b"".join((*kept, body[begun:])) if kept else body
 
 
 def _may_hold_blob(body: bytes) -> bool:
@@ -51,12 +58,13 @@ def _may_hold_blob(body: bytes) -> bool:
     return False
 
 
-def _noted(string: bytes) -> bytes:
-    match = _BLOB.fullmatch(string, 0, BLOB_BYTES)  # its beginning tells: a picture has millions of characters
-    if match is None or b" " in string:
-        return string
+def _note(body: bytes, start: int, stop: int) -> bytes | None:
+    """What stands for this string, if it is a blob. It is not copied: a picture has millions of characters."""
+    match = _BLOB.fullmatch(body, start, start + BLOB_BYTES)  # its beginning tells
+    if match is None or body.find(b" ", start, stop) >= 0:
+        return None
     label = match[1] or b""
-    return b"%s[%d characters]" % (label, len(string) - len(label))
+    return b"%s[%d characters]" % (label, stop - start - len(label))
 
 
 def _cut(body: bytes) -> tuple[bytes, bool]:

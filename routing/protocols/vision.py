@@ -23,13 +23,18 @@ MAX_IMAGES: Final = 100
 MAX_IMAGE_BYTES: Final = 10 * 1024 * 1024
 TYPES: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
 _HEAD_CHARACTERS: Final = 64
+_DATA: Final = "data:"
 
 
 class Picture(NamedTuple):
-    """One picture: its declared type and its Base64; no `data` where it is only referred to."""
+    """One picture: its declared type, and its Base64, which is `text` from `start`; no text where it is referred to.
+
+    It is megabytes, and stays where it is.
+    """
 
     media_type: str = ""
-    data: str | None = None
+    text: str | None = None
+    start: int = 0
 
 
 def inspector(marks: Sequence[bytes], member: str, most: int) -> Callable[[Call], Sequence[str]]:
@@ -60,8 +65,8 @@ def check_pictures(conversation: Any, member: str, most: int) -> Sequence[str]:
     count = 0
     for picture in _pictures(conversation, member):
         count += 1
-        if picture.data is not None:
-            _check(picture.media_type, picture.data, member)
+        if picture.text is not None:
+            _check(picture.media_type, picture.text, picture.start, member)
     if count > most:
         message = f"The request has {count} images, but may have at most {most}."
         raise parameter_invalid(member, message, "too_many_images")
@@ -91,14 +96,13 @@ def _openai_picture(part: dict[str, Any], member: str) -> Picture:
         return Picture()
     if not isinstance(url, str):
         raise _invalid(member, "An image part must have an 'image_url' with a 'url'.")
-    scheme, _, rest = url.partition(":")
-    if scheme in ("http", "https"):
+    if url.startswith(("http:", "https:")):
         return Picture()
-    label, comma, data = rest.partition(",")
-    media_type, _, encoding = label.rpartition(";")
-    if scheme != "data" or not comma or encoding != "base64":
+    comma = url.find(",")
+    media_type, _, encoding = url[len(_DATA) : max(0, comma)].rpartition(";")
+    if not url.startswith(_DATA) or encoding != "base64":
         raise _invalid(member, "An image must be given as an http(s) URL or as 'data:image/…;base64,…'.")
-    return Picture(media_type, data)
+    return Picture(media_type, url, comma + 1)
 
 
 def _anthropic_picture(part: dict[str, Any], member: str) -> Picture:
@@ -113,19 +117,21 @@ def _anthropic_picture(part: dict[str, Any], member: str) -> Picture:
     return Picture(media_type, data)
 
 
-def _check(media_type: str, data: str, member: str) -> None:
-    size = len(data.rstrip("=")) * 3 // 4
+def _check(media_type: str, text: str, start: int, member: str) -> None:
+    last = text[max(start, len(text) - 4) :]
+    padding = len(last) - len(last.rstrip("="))
+    size = (len(text) - start - padding) * 3 // 4
     if size > MAX_IMAGE_BYTES:
         message = f"An image has {size} bytes, but may have at most {MAX_IMAGE_BYTES // 1024 // 1024} MB."
         raise parameter_invalid(member, message, "image_too_large")
-    if media_type.lower() not in TYPES or image_type(_head(data)) is None:
+    if media_type.lower() not in TYPES or image_type(_head(text, start)) is None:
         raise _invalid(member, "An image must be a PNG, JPEG, GIF or WebP image, in Base64.")
 
 
-def _head(data: str) -> bytes:
-    start = data[:_HEAD_CHARACTERS]
+def _head(text: str, start: int) -> bytes:
+    head = text[start : start + _HEAD_CHARACTERS]
     try:
-        return base64.b64decode(start[: len(start) // 4 * 4], validate=True)
+        return base64.b64decode(head[: len(head) // 4 * 4], validate=True)
     except (binascii.Error, ValueError):
         return b""
 

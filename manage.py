@@ -10,6 +10,10 @@ def main() -> None:
         from nodes.runtime.cli import main as node
 
         sys.exit(node(sys.argv[2:]))
+    if sys.argv[1:2] == ["llmlb"]:  # needs little of Django, or nothing: see there
+        from llmlb_site.serve.cli import main as llmlb
+
+        sys.exit(llmlb(sys.argv[2:]))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmlb_site.settings")
     try:
         from django.core.exceptions import ImproperlyConfigured

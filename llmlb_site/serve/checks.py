@@ -18,7 +18,7 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"}
 )
 # Read by other parts than `Config`: the test suite and the demo.
-OTHER_PREFIXES: Final = ("LLMLB_TEST_",)
+OTHER_PREFIXES: Final = ("LLMLB_TEST_", "LLMLB_URL", "LLMLB_API_KEY")  # the last two: of `manage.py llmlb`
 
 # The name of each variable that `Config` reads, where it is not LLMLB_ and the field's name.
 VARIABLE_NAMES: Final[Mapping[str, str]] = {

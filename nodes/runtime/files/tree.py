@@ -23,11 +23,15 @@ _OUT: Final = "is a link that leads out of the models directory, which is not fo
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One ordinary file: size in bytes, time of the last change in nanoseconds since the epoch."""
+    """One ordinary file: size in bytes, times in nanoseconds since the epoch.
+
+    `changed_ns` also tells of a new name or permission, and nobody can set it.
+    """
 
     path: Path
     size: int
     modified_ns: int
+    changed_ns: int
     inode: int
 
 
@@ -130,6 +134,6 @@ def _first(item: tuple[str, Any]) -> str:
 
 def _add_file(folder: Folder, name: str, told: os.stat_result) -> None:
     if stat.S_ISREG(told.st_mode):
-        folder.files[name] = File(folder.path / name, told.st_size, told.st_mtime_ns, told.st_ino)
+        folder.files[name] = File(folder.path / name, told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino)
     else:
         folder.refused[name] = "is not an ordinary file"

@@ -395,6 +395,16 @@ def test_headers_of_files_that_have_not_changed_are_not_read_again(
     assert read == [tmp_path / "b.gguf"]
 
 
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path: Path) -> None:
+    path = model_files.gguf(tmp_path / "a.gguf", "llama")
+    told = path.stat()
+    scanner = Scanner(tmp_path, settle=0)
+    assert [model.architectures for model in scanner.scan()] == [("llama",)]
+    path.write_bytes(path.read_bytes().replace(b"llama", b"gemma"))
+    os.utime(path, ns=(told.st_atime_ns, told.st_mtime_ns))
+    assert [model.architectures for model in scanner.scan()] == [("gemma",)]
+
+
 def test_a_thousand_models_take_less_than_two_seconds(tmp_path: Path) -> None:
     """Processor time: the machine's other work is not ours."""
     for number in range(500):

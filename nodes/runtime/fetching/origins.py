@@ -46,15 +46,15 @@ class Origins:
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Origins:
-        """From HF_BASE_URL, HF_TOKEN (or HF_TOKEN_FILE) and LLM_RUNTIME_ALLOWED_ORIGINS, which is added to the hub's.
+        """From HF_BASE_URL, HF_TOKEN and LLM_RUNTIME_ALLOWED_ORIGINS, which is added to the hub's; each also as a file.
 
         Raises:
-            BadWish: a variable holds no URL.
+            BadWish: a variable holds no URL, or its file cannot be read.
         """
-        hub = env.get("HF_BASE_URL", "").strip().rstrip("/") or HUB
-        more = [text.strip().rstrip("/") for text in env.get("LLM_RUNTIME_ALLOWED_ORIGINS", "").split(",")]
+        hub = _value(env, "HF_BASE_URL").rstrip("/") or HUB
+        more = [text.strip().rstrip("/") for text in _value(env, "LLM_RUNTIME_ALLOWED_ORIGINS").split(",")]
         named = [origin_of(text) for text in more if text]
-        return cls(hub, _token(env), tuple(dict.fromkeys([origin_of(hub), *HUB_ORIGINS, *named])))
+        return cls(hub, _value(env, "HF_TOKEN"), tuple(dict.fromkeys([origin_of(hub), *HUB_ORIGINS, *named])))
 
     def check(self, url: str) -> None:
         """Raises: OriginRefused, BadWish."""
@@ -73,14 +73,15 @@ class Origins:
         return origin_of(url) in {origin_of(self.hub), HUB, "https://hf.co", "https://www.huggingface.co"}
 
 
-def _token(env: Mapping[str, str]) -> str:
-    if token := env.get("HF_TOKEN", "").strip():
-        return token
-    path = env.get("HF_TOKEN_FILE", "").strip()
+def _value(env: Mapping[str, str], name: str) -> str:
+    """A variable, or what the file holds that `<NAME>_FILE` names. Raises: BadWish."""
+    if value := env.get(name, "").strip():
+        return value
+    path = env.get(f"{name}_FILE", "").strip()
     try:
         return Path(path).read_text().strip() if path else ""
     except OSError as error:
-        raise BadWish(f"HF_TOKEN_FILE: {error.strerror}") from error
+        raise BadWish(f"{name}_FILE: {error.strerror}") from error
 
 
 def _matches(origin: str, pattern: str) -> bool:

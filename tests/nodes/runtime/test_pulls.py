@@ -198,6 +198,13 @@ def test_a_private_repository_needs_a_token_and_gets_it(
     assert "hf_secret_of_mine" not in caplog.text
 
 
+def test_the_token_may_stand_in_a_file(hub: FileServer, pull: Pull, tmp_path: Path) -> None:
+    hub.token = "hf_secret_of_mine"
+    hub.add_repository(REPO, {"tiny.gguf": WEIGHTS})
+    (tmp_path / "token").write_text("hf_secret_of_mine\n")
+    assert pull(env={"HF_TOKEN_FILE": str(tmp_path / "token")}).status is PullState.SUCCESS
+
+
 def test_a_redirect_to_another_allowed_origin_carries_no_token(
     hub: FileServer, store: FileServer, pull: Pull, models: Path
 ) -> None:

@@ -49,7 +49,7 @@ async def main(arguments: Sequence[str]) -> None:
     from history.entries import RequestEntry
     from routing.core.limits import KeyLimits, Limit
     from routing.core.table import RoutingTable
-    from routing.protocols.base import Call
+    from routing.protocols.base import OPENAI, Call
     from routing.protocols.registry import APIS
     from routing.state.limits import MemoryLimiter
     from routing.state.redis_limits import RedisLimiter
@@ -76,7 +76,14 @@ async def main(arguments: Sequence[str]) -> None:
 
     def exchange() -> Any:
         call = Call(api.path, body, envelope, asked_model="m", model="m")
-        fields = {"hold": None, "limit_headers": (), "status": 200, "error_code": "", "attempts": [1]}
+        fields = {
+            "hold": None,
+            "limit_headers": (),
+            "status": 200,
+            "error_code": "",
+            "attempts": [1],
+            "dialect": OPENAI,
+        }
         return SimpleNamespace(api=api, call=call, **fields)
 
     def limit(model: str) -> Limit:

@@ -13,7 +13,7 @@ from routing.core.errors import Refusal, budget_used_up, over_limit
 from routing.core.limits import Denial, KeyLimits, Limit, Minute, duration
 from routing.engine import Engine
 from routing.gateway.exchange import Exchange, HeaderList
-from routing.protocols.base import Api, Call
+from routing.protocols.base import Api, Call, Dialect
 
 # A byte-pair token is about four bytes of JSON, in English as in Japanese (three bytes a character, 1.3 a token).
 BYTES_PER_TOKEN: Final = 4
@@ -37,7 +37,7 @@ async def admit(exchange: Exchange, engine: Engine, limits: KeyLimits) -> None:
     if not applying:
         return
     verdict = await engine.limits.reserve(applying, wanted_tokens(api, call))
-    exchange.limit_headers = headers_of(applying, verdict.minutes)
+    exchange.limit_headers = headers_of(applying, verdict.minutes, exchange.dialect)
     if verdict.denial is not None:
         raise refusal_of(verdict.denial)
     exchange.hold = verdict.hold
@@ -102,8 +102,8 @@ def refusal_of(denial: Denial) -> Refusal:
             return over_limit(denial.kind, message, denial.retry_after)
 
 
-def headers_of(limits: Sequence[Limit], minutes: Sequence[Minute]) -> HeaderList:
-    """`x-ratelimit-*` as OpenAI sends them. Where two limits count the request, of the one with less left."""
+def headers_of(limits: Sequence[Limit], minutes: Sequence[Minute], dialect: Dialect) -> HeaderList:
+    """`x-ratelimit-*` as OpenAI sends them, and what the API has of its own. Of two limits, the one with less left."""
     requests = tokens = None
     fewest_requests = fewest_tokens = _UNLIMITED
     for limit, minute in zip(limits, minutes, strict=True):
@@ -116,20 +116,29 @@ def headers_of(limits: Sequence[Limit], minutes: Sequence[Minute]) -> HeaderList
     headers: HeaderList = []
     for found, left, names in ((requests, fewest_requests, _OF_REQUESTS), (tokens, fewest_tokens, _OF_TOKENS)):
         if found is not None:
-            of_limit, of_rest, of_reset = names
-            headers.append((of_limit, b"%d" % found[0]))
+            of, of_limit, of_rest, of_reset = names
+            allowed, reset = found
+            headers.append((of_limit, b"%d" % allowed))
             headers.append((of_rest, b"%d" % left if left > 0 else b"0"))
-            headers.append((of_reset, _duration(found[1])))
+            headers.append((of_reset, _duration(reset)))
+            if dialect.tell_limit is not None:
+                headers += dialect.tell_limit(of, allowed, max(0, left), reset)
     return headers
 
 
 _UNLIMITED: Final = 1 << 62
 _OF_REQUESTS: Final = (
+    "requests",
     b"x-ratelimit-limit-requests",
     b"x-ratelimit-remaining-requests",
     b"x-ratelimit-reset-requests",
 )
-_OF_TOKENS: Final = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
+_OF_TOKENS: Final = (
+    "tokens",
+    b"x-ratelimit-limit-tokens",
+    b"x-ratelimit-remaining-tokens",
+    b"x-ratelimit-reset-tokens",
+)
 
 
 @lru_cache(maxsize=1024)

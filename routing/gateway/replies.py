@@ -39,6 +39,8 @@ _NOT_FORWARDED: Final = frozenset(
         b"via",
     }
 )
+# Of these the gateway alone speaks: what a node says of limits is about the gateway's use of it.
+_OURS: Final = (b"x-llmlb-", b"x-ratelimit-", b"anthropic-ratelimit-")
 
 
 def forwarded(headers: Headers) -> HeaderList:
@@ -47,7 +49,7 @@ def forwarded(headers: Headers) -> HeaderList:
     for name, value in headers:
         if name == b"connection" and value.lower() not in (b"close", b"keep-alive"):
             hidden = hidden.union(token.strip() for token in value.lower().split(b","))
-    return [(name, value) for name, value in headers if name not in hidden and not name.startswith(b"x-llmlb-")]
+    return [(name, value) for name, value in headers if name not in hidden and not name.startswith(_OURS)]
 
 
 def own_headers(exchange: Exchange) -> HeaderList:

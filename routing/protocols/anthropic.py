@@ -5,7 +5,10 @@ https://docs.anthropic.com/en/api/messages, /en/api/messages-count-tokens and /e
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
@@ -103,11 +106,23 @@ def _restate(status: int, body: bytes) -> bytes:
     return _error(status, message if isinstance(message, str) else f"The node answered {status}.")
 
 
+def _tell_limit(of: str, allowed: int, left: int, reset: int) -> tuple[tuple[bytes, bytes], ...]:
+    """As Anthropic's own API: the reset is a point in time (RFC 3339), in whole seconds."""
+    moment = datetime.fromtimestamp(math.ceil(time.time() + reset / 1000), UTC)
+    name = f"anthropic-ratelimit-{of}-".encode()
+    return (
+        (name + b"limit", b"%d" % allowed),
+        (name + b"remaining", b"%d" % left),
+        (name + b"reset", f"{moment:%Y-%m-%dT%H:%M:%SZ}".encode()),
+    )
+
+
 ANTHROPIC: Final = Dialect(
     answer=_answer,
     event=lambda refusal: b"event: error\ndata: " + _answer(refusal)[1] + b"\n\n",
     restate=_restate,
     request_id=b"request-id",
+    tell_limit=_tell_limit,
 )
 
 

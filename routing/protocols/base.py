@@ -201,13 +201,15 @@ class Dialect:
     """How an API's clients are told that something went wrong: as an answer, and in the middle of a stream.
 
     `restate` puts a node's own error (its status, and its body, which is a JSON object) into that shape too.
-    `request_id` is a further name for the header `X-Request-ID`.
+    `request_id` is a further name for the header `X-Request-ID`. `tell_limit` gives further headers beside
+    `x-ratelimit-*`: of "requests" or "tokens", how many are allowed and left, and in how many milliseconds all are.
     """
 
     answer: Callable[[Refusal], tuple[int, bytes]]
     event: Callable[[Refusal], bytes]
     restate: Callable[[int, bytes], bytes] = lambda status, body: body
     request_id: bytes = b""
+    tell_limit: Callable[[str, int, int, int], tuple[tuple[bytes, bytes], ...]] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -68,6 +69,8 @@ async def test_a_key_without_limits_hears_nothing_of_them(fleet: Fleet) -> None:
     await fleet.add("model-a")
     answer = await fleet.post()
     assert not [name for name in answer.headers if "ratelimit" in name]
+    message = await fleet.post("/v1/responses", input="hello")
+    assert not [name for name in message.headers if "ratelimit" in name]
 
 
 async def test_a_request_costs_what_it_took_not_what_it_might_have(fleet: Fleet) -> None:
@@ -181,7 +184,13 @@ async def test_anthropics_clients_are_told_in_their_shape(fleet: Fleet) -> None:
     key = await limited(fleet, requests_per_minute=1)
     body = {"model": "model-a", "max_tokens": 5, "messages": [{"role": "user", "content": "hello"}]}
     headers = {**bearer(key), **VERSION}
-    assert (await fleet.client.post("/v1/messages", json=body, headers=headers)).status_code == 200
+    answer = await fleet.client.post("/v1/messages", json=body, headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["anthropic-ratelimit-requests-limit"] == "1"
+    assert answer.headers["anthropic-ratelimit-requests-remaining"] == "0"
+    reset = datetime.fromisoformat(answer.headers["anthropic-ratelimit-requests-reset"])
+    assert 58 < (reset - timezone.now()).total_seconds() <= 62
+    assert "anthropic-ratelimit-tokens-limit" not in answer.headers
     refused = await fleet.client.post("/v1/messages", json=body, headers=headers)
     assert refused.status_code == 429
     assert refused.json()["type"] == "error"

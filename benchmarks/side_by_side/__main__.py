@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.peers:
         return list_peers()
     if options.write_docs is not None:
-        documents.write(Path(options.write_docs) if options.write_docs else latest())
+        documents.write(results.FOLDER / options.write_docs if options.write_docs else latest())
         return 0
     signal.signal(signal.SIGTERM, end)
     try:
@@ -84,7 +84,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def begin(arguments: Sequence[str], *, quick: bool) -> Writer:
     """The results file, with what must be known of the run at its top."""
     now = datetime.now().astimezone()
-    name = f"{now:%Y-%m-%d-%H%M}{'-quick' if quick or arguments else ''}.txt"
+    name = f"{now:%Y-%m-%d-%H%M%S}{'-quick' if quick or arguments else ''}.txt"
     # Only a whole run is worth keeping by itself; parts are for who makes them.
     folder = results.FOLDER if not arguments else install.CACHE / "results"
     writer = Writer(folder / name)

@@ -32,9 +32,7 @@ def fill(text: str, found: Results, source: str) -> str:
         name = match["name"]
         if name.startswith("case "):
             case = name.removeprefix("case ")
-            made = "\n\n".join(
-                filter(None, (report.case_table(found.measured, case), report.noise(found.measured, case)))
-            )
+            made = case_piece(found, case)
         elif name == "run":
             made = run(found, source)
         else:
@@ -42,6 +40,12 @@ def fill(text: str, found: Results, source: str) -> str:
         return f"{match[1]}{made}\n{match[3]}"
 
     return MARKED.sub(piece, text)
+
+
+def case_piece(found: Results, case: str) -> str:
+    if case not in report.cases(found.measured):
+        return "Not measured in this run."
+    return "\n\n".join(filter(None, (report.case_table(found.measured, case), report.noise(found.measured, case))))
 
 
 def run(found: Results, source: str) -> str:
@@ -93,10 +97,20 @@ PIECES: Final[Mapping[str, Callable[[Results], str]]] = {
 }
 
 
+def named_source() -> Path | None:
+    """The results file that the documents have their figures from; None before the first."""
+    name = SOURCE.search(DOCUMENTS[0].read_text())
+    return results.FOLDER / name["name"] if name else None
+
+
+def made_from(path: Path) -> dict[Path, str]:
+    """Every document and picture as this results file wants it."""
+    found, source = results.read(path), f"benchmarks/results/{path.name}"
+    made = {document: fill(document.read_text(), found, source) for document in DOCUMENTS}
+    return made | {place: picture.draw(found, palette) for place, palette in PICTURES.items()}
+
+
 def write(path: Path) -> None:
     """Fill every document, and draw the pictures."""
-    found = results.read(path)
-    for document in DOCUMENTS:
-        document.write_text(fill(document.read_text(), found, f"benchmarks/results/{path.name}"))
-    for place, palette in PICTURES.items():
-        place.write_text(picture.draw(found, palette))
+    for place, text in made_from(path).items():
+        place.write_text(text)

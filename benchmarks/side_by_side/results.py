@@ -38,8 +38,8 @@ class Writer(Results):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        path.parent.mkdir(exist_ok=True)
-        self._file = path.open("w")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("x")  # another run may have begun in the same second
 
     def say(self, line: str) -> None:
         print(line, flush=True)

@@ -92,13 +92,8 @@ def test_the_picture_shows_every_gateway_that_made_no_errors(palette: picture.Pa
     assert "haproxy" not in texts
 
 
-def test_documents_agree_with_the_results_that_they_name() -> None:
-    for document in documents.DOCUMENTS:
-        text = document.read_text()
-        name = documents.SOURCE.search(text)
-        if name is None:
-            continue
-        path = results.FOLDER / name["name"]
-        assert documents.fill(text, results.read(path), f"benchmarks/results/{path.name}") == text, (
-            f"run: python -m benchmarks.side_by_side --write-docs {path.name}"
-        )
+def test_documents_and_pictures_agree_with_the_results_that_they_name() -> None:
+    source = documents.named_source()
+    assert source is not None
+    for place, text in documents.made_from(source).items():
+        assert place.read_text() == text, f"run: python -m benchmarks.side_by_side --write-docs {source.name}"

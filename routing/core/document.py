@@ -18,6 +18,10 @@ _OF_VALUE: Final = re.compile(rb'(?:[^"{}\[\],]++|%s|%s)*+' % (_STRING, _FLAT), 
 _OF_CONTAINER: Final = re.compile(rb'(?:[^"{}\[\]]++|%s|%s)*+' % (_STRING, _FLAT), re.DOTALL)
 
 
+FEW_QUOTES: Final = 40
+SHORT_BYTES: Final = 8 * 1024
+
+
 class Member(NamedTuple):
     """One member of the outermost object: its name, and where its value begins and ends."""
 
@@ -65,6 +69,27 @@ def remove_member(document: bytes, name: str) -> bytes:
         if member.name != name
     ]
     return b"{" + b",".join(kept) + b"}"
+
+
+def mentions(document: bytes, word: bytes) -> int:
+    """How often a word stands in it, given with its quotes: 0, 1, or 2 for more than once. As a name, or as a text.
+
+    From one quote to the next, which is quick where a picture or a long prompt lies between them; what remains, of
+    many strings, backwards, because CPython looks for bytes several times as fast that way.
+    """
+    if len(document) < SHORT_BYTES:
+        return min(document.count(word), 2)
+    seen = 0
+    at = document.find(b'"')
+    for _ in range(FEW_QUOTES):
+        if at < 0:
+            return min(seen, 2)
+        seen += document.startswith(word, at)
+        at = document.find(b'"', at + 1)
+    last = document.rfind(word, at) if at >= 0 else -1
+    if last >= 0:
+        seen += 1 if seen or document.rfind(word, at, last) < 0 else 2
+    return min(seen, 2)
 
 
 def as_json(value: object) -> bytes:

@@ -14,7 +14,6 @@ from routing.protocols.base import Api, Call
 # read the refusal instead of a reset connection.
 COURTESY_BYTES: Final = 64 * 1024 * 1024
 _MODEL: Final = b'"model"'
-FEW_QUOTES: Final = 40
 # The same name with some of its letters escaped, which is as good to a JSON reader.
 _ANY_MODEL: Final = re.compile(rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"')
 
@@ -75,33 +74,12 @@ def understand(exchange: Exchange, api: Api) -> Call:
 
 def _refuse_second_model(body: bytes) -> None:
     """Of two `model` members we would check one, and the node might use the other."""
-    if _names_model_once(body) and (
+    if document.mentions(body, _MODEL) == 1 and (
         b"\\" not in body or body.rfind(b"\\u006") < 0 or len(_ANY_MODEL.findall(body)) == 1
     ):
         return
     if len(document.occurrences(body, "model")) > 1:
         raise parameter_invalid("model", "'model' is given more than once.", code="duplicate_parameter")
-
-
-def _names_model_once(body: bytes) -> bool:
-    """Whether the name stands in it once, as a member or as text.
-
-    From one quote to the next, which is quick where a picture or a long prompt lies between them; the rest, of many
-    strings, backwards, because CPython looks for bytes several times as fast that way.
-    """
-    seen = 0
-    at = body.find(b'"')
-    for _ in range(FEW_QUOTES):
-        if at < 0:
-            return seen == 1
-        seen += body.startswith(_MODEL, at)
-        at = body.find(b'"', at + 1)
-    if at < 0:
-        return seen == 1
-    last = body.rfind(_MODEL, at)
-    if seen + (last >= 0) != 1:
-        return False
-    return last < 0 or body.rfind(_MODEL, at, last) < 0
 
 
 def _refuse_other_spellings(body: bytes) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from routing.core import document
 from routing.core.errors import Refusal, body_invalid, parameter_invalid
 from routing.core.media import image_type
 from routing.protocols.base import Call
@@ -44,8 +45,7 @@ def inspector(marks: Sequence[bytes], member: str, most: int) -> Callable[[Call]
     """
 
     def inspect(call: Call) -> Sequence[str]:
-        body = call.body
-        if all(body.rfind(mark) < 0 for mark in marks):  # backwards is several times as fast in CPython
+        if not any(document.mentions(call.body, mark) for mark in marks):
             return ()
         try:
             return check_pictures(msgspec.json.decode(call.body).get(member), member, most)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmlb_site.lib.sse import EventSplitter, data_of
 from routing.core import document
 from routing.core.errors import Refusal
-from routing.core.usage import UsageFields, estimate, texts_in
+from routing.core.usage import UsageFields, estimate, estimate_document, texts_in
 from routing.protocols.base import read_envelope
 from routing.protocols.openai import ChunkStream
 
@@ -206,6 +206,26 @@ def test_estimates_are_near_what_vocabularies_say() -> None:
     assert 120 <= estimate([japanese]) <= 220
 
 
+@pytest.mark.parametrize("escaped", [False, True])
+def test_a_long_document_is_estimated_like_its_texts(escaped: bool) -> None:
+    said = [
+        "a river runs " * 30_000,
+        "天気はどうですか" * 9000,
+        "data:image/png;base64," + "QUJD" * 10_000,
+        'say "hi"\\',
+    ] * 2
+    messages = [{"role": "user", "content": text} for text in said]
+    document = json.dumps({"model": "m", "messages": messages}, ensure_ascii=escaped).encode()
+    assert estimate_document(document) == pytest.approx(estimate(texts_in(messages)), rel=0.6)
+    few = json.dumps({"messages": messages[3:4]}).encode()
+    assert estimate_document(few) == pytest.approx(estimate(texts_in(messages[3:4])), abs=2)
+
+
+def test_half_a_million_tiny_messages_are_not_read_to_be_counted() -> None:
+    document = b'{"messages": [%b]}' % b",".join([b'{"role": "user", "content": "hello there"}'] * 500_000)
+    assert estimate_document(document) == pytest.approx(500_000 * 4, rel=0.2)
+
+
 def test_texts_are_found_in_every_form_of_a_prompt() -> None:
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "look"}, {"type": "image_url"}]},
@@ -214,3 +234,12 @@ def test_texts_are_found_in_every_form_of_a_prompt() -> None:
     assert list(texts_in({"messages": messages})) == ["look", "yes"]
     assert list(texts_in({"input": ["a", "b"]})) == ["a", "b"]
     assert list(texts_in({"input": [1, 2]})) == []
+
+
+@given(
+    st.lists(st.sampled_from([b'"model"', b'"', b" ", b'"m"', b"model", b'\\"', b"x" * 300]), max_size=120),
+    st.booleans(),
+)
+def test_how_often_a_word_stands_in_a_body(pieces: list[bytes], long: bool) -> None:
+    body = b" ".join(pieces) + b" " * (document.SHORT_BYTES if long else 0)
+    assert document.mentions(body, b'"model"') == min(body.count(b'"model"'), 2)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from history.choices import Outcome
 from history.entries import RequestEntry
 from routing.core.select import LiveFigures
-from routing.core.usage import Tokens, estimate
+from routing.core.usage import LOOKED_AT_BYTES, Tokens, estimate, estimate_document
 from routing.gateway import kept
 from routing.gateway.exchange import Exchange
 
@@ -37,7 +37,10 @@ def tokens_of(exchange: Exchange) -> Tokens | None:
     computed = exchange.first_byte is not None and exchange.status < 400 and exchange.attempts
     if not computed or exchange.api is None:
         return None
-    prompt = _estimated(exchange.api.prompt_texts, exchange.body)
+    if len(exchange.body) > LOOKED_AT_BYTES:
+        prompt = estimate_document(kept.without_blobs(exchange.body))
+    else:
+        prompt = _estimated(exchange.api.prompt_texts, exchange.body)
     completion = exchange.deltas
     if exchange.completion_texts is not None:
         completion = _estimated(exchange.completion_texts)

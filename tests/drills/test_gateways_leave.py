@@ -1,0 +1,219 @@
+"""Gateways that are stopped, renewed and killed while they are needed; and two that share a node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.blackbox.conftest import MakeProduct
+from tests.drills.clients import Answer, Client, Clients, percentile, request
+from tests.drills.conftest import Drill, MakeNodeProcess
+from tests.drills.test_nodes_die import routed
+from tests.scaled.conftest import database, redis_server, shared
+from tests.support.product import Product, wait_until
+
+FREE_SECONDS = 15.0
+STREAM = {"chunks": 60, "chunk_interval": 0.05}  # three seconds
+needs_servers = pytest.mark.skipif(
+    not {"LLMLB_TEST_DATABASE_URL", "LLMLB_TEST_REDIS_URL"} <= set(os.environ),
+    reason="LLMLB_TEST_DATABASE_URL and LLMLB_TEST_REDIS_URL not set",
+)
+
+
+@pytest.fixture(scope="module")
+def two_gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Product]]:
+    """Two gateways of one installation, each a `serve` of its own: the first with two processes."""
+    with ExitStack() as stack:
+        urls = stack.enter_context(database()), stack.enter_context(redis_server())
+        gateways = []
+        for processes in (2, 1):
+            environment = {**shared(*urls), "LLMLB_PROCESSES": str(processes), "LLMLB_QUEUE_MAX": "10000"}
+            gateways.append(Product(tmp_path_factory.mktemp("gateway"), environment=environment))
+            gateways[-1].key = gateways[0].key
+            stack.callback(gateways[-1].end)
+            gateways[-1].launch()
+        for gateway in gateways:
+            wait_until(lambda: gateway.is_ready() or not gateway.is_running, seconds=120, what="it is ready")  # noqa: B023
+            assert gateway.is_running, gateway.output
+        yield gateways
+
+
+def children(product: Product) -> set[int]:
+    pid = product.process.pid
+    return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def broken(answers: list[Answer | None], end: bytes = b"") -> int:
+    return sum(each is None or each.status != 200 or not each.whole or end not in each.body for each in answers)
+
+
+def test_a_gateway_that_is_stopped_breaks_nothing(
+    product: MakeProduct, node_process: MakeNodeProcess, drill: Drill
+) -> None:
+    count = 1000 if drill.full else 100
+    running = product().start()
+    node = node_process(latency=3.0, **STREAM)
+    routed(running, node)
+
+    async def stop_with_all_in_flight() -> tuple[list[Answer | None], list[Answer | None], float]:
+        clients = Clients(running)
+        whole = [asyncio.create_task(clients.ask(request(running))) for _ in range(count // 2)]
+        streamed = [asyncio.create_task(clients.ask(request(running, stream=True))) for _ in range(count // 2)]
+        await asyncio.to_thread(wait_until, lambda: in_flight(running) == count, seconds=20, what="all are in flight")
+        running.process.send_signal(signal.SIGTERM)
+        answers = list(await asyncio.gather(*whole)), list(await asyncio.gather(*streamed))
+        began = time.monotonic()
+        code = await asyncio.to_thread(running.wait)
+        assert code == 0
+        clients.close()
+        return (*answers, time.monotonic() - began)
+
+    whole, streamed, left = asyncio.run(stop_with_all_in_flight())
+    cut = broken(whole) + broken(streamed, b"[DONE]")
+    figure = f"{cut} of {count} broken, gone {left:.1f} s after the last"
+    drill.record(f"gateway SIGTERM with {count} in flight, half of them streams", figure, goal="0 broken", ok=cut == 0)
+
+
+def in_flight(product: Product) -> int:
+    text = product.get("/metrics").text
+    return round(sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("llmlb_in_flight{")))
+
+
+async def closed_loop(
+    product: Product, model: str, stop: asyncio.Event, *, clients: int, least: int
+) -> list[Answer | None]:
+    """So many clients, each with a connection that it keeps, one request after the other, `least` in all or more."""
+    answers: list[Answer | None] = []
+
+    async def ask() -> None:
+        client = Client(product)
+        while not stop.is_set() or len(answers) < least:
+            try:
+                answers.append(await client.ask(request(product, model=model)))
+            except (OSError, asyncio.IncompleteReadError):
+                client.abort()
+                answers.append(None)
+        client.abort()
+        await asyncio.sleep(0)  # its end is noticed
+
+    await asyncio.gather(*(ask() for _ in range(clients)))
+    return answers
+
+
+@needs_servers
+def test_gateways_renewed_under_load_fail_nobody(
+    two_gateways: list[Product], node_process: MakeNodeProcess, drill: Drill
+) -> None:
+    gateway = two_gateways[0]
+    routed(gateway, node_process(("rolling",), latency=0.01))
+    least = 10_000 if drill.full else 500
+    before = children(gateway)
+
+    async def renew() -> list[Answer | None]:
+        stop = asyncio.Event()
+        load = asyncio.create_task(closed_loop(gateway, "rolling", stop, clients=16, least=least))
+        await asyncio.sleep(0.5)
+        gateway.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(
+            wait_until, lambda: not children(gateway) & before, seconds=120, what="all processes are new"
+        )
+        stop.set()
+        return await load
+
+    answers = asyncio.run(renew())
+    failed = broken(answers)
+    slow = percentile([each.seconds for each in answers if each is not None], 0.99) * 1000
+    figure = f"{failed} of {len(answers)} failed, p99 {slow:.0f} ms"
+    drill.record("rolling restart of two processes (SIGHUP) under load", figure, goal="0 failed", ok=failed == 0)
+
+
+@needs_servers
+def test_two_gateways_never_give_a_node_more_than_it_takes_and_are_fair(
+    two_gateways: list[Product], node_process: MakeNodeProcess, drill: Drill
+) -> None:
+    many = 1000 if drill.full else 120
+    node = node_process(("shared",), latency=0.1)
+    (id,) = routed(two_gateways[0], node)
+    limit = 4
+    two_gateways[0].request("PUT", f"/api/nodes/{id}", json={"max_concurrency": limit}).raise_for_status()
+    minted = two_gateways[0].post("/api/api-keys", json={"name": "other", "permissions": ["openai.inference"]}).json()
+    order: list[str] = []
+
+    async def ask(gateway: Product, key: str, name: str) -> Answer | None:
+        clients = Clients(gateway)
+        asked = request(gateway, model="shared").replace(gateway.key.encode(), key.encode())
+        answer = await clients.ask(asked)
+        order.append(name)
+        clients.close()
+        return answer
+
+    async def load() -> list[Answer | None]:
+        first, second = two_gateways
+        flood = [asyncio.create_task(ask(first, first.key, "flood")) for _ in range(many)]
+        await asyncio.sleep(0.5)
+        order.clear()
+        guest = [asyncio.create_task(ask(second, minted["key"], "guest")) for _ in range(10)]
+        return list(await asyncio.gather(*flood, *guest))
+
+    time.sleep(2)  # the limit is known to all
+    answers = asyncio.run(load())
+    assert broken(answers) == 0
+    most = node.state()["max_in_flight"]
+    figure = f"{most} at once, of {many + 10} requests through three processes"
+    drill.record(f"a node that takes {limit}, shared by two gateways", figure, goal=f"≤ {limit}", ok=most <= limit)
+    last = len(order) - order[::-1].index("guest")
+    figure = f"its 10 were among the next {last}"
+    drill.record(
+        f"one key waits {many} times at one gateway, another key comes to the other", figure,
+        goal="≤ 40", ok=last <= 40,
+    )  # fmt: skip
+
+
+@needs_servers
+def test_a_gateway_that_is_killed_holds_no_slot_for_long(
+    two_gateways: list[Product], node_process: MakeNodeProcess, drill: Drill
+) -> None:
+    survivor, victim = two_gateways
+    node = node_process(("held",), chunks=2000, chunk_interval=0.05)
+    (id,) = routed(survivor, node)
+    survivor.request("PUT", f"/api/nodes/{id}", json={"max_concurrency": 2}).raise_for_status()
+    time.sleep(2)  # the limit is known to all
+    done = 20
+
+    async def hold_and_kill() -> float:
+        finished = Clients(victim)
+        routed(survivor, node_process(("quick",)))
+        await asyncio.to_thread(wait_until, lambda: "quick" in victim.get("/v1/models").text, seconds=5, what="known")
+        for _ in range(done):
+            assert broken([await finished.ask(request(victim, model="quick"))]) == 0
+        held = [Client(victim), Client(victim)]
+        for client in held:
+            await client.send(request(victim, model="held", stream=True))
+            await client.read_some()
+        await asyncio.sleep(1.1)  # what is kept: what had completed more than a second before
+        waiting = Client(survivor)
+        await waiting.send(request(survivor, model="held", stream=True))
+        began = time.monotonic()
+        await asyncio.to_thread(victim.kill)
+        async with asyncio.timeout(2 * FREE_SECONDS):
+            await waiting.read_some()
+        for client in (*held, waiting):
+            client.abort()
+        finished.close()
+        return time.monotonic() - began
+
+    free = asyncio.run(hold_and_kill())
+    rows = survivor.get("/api/dashboard/request-responses", params={"model": "quick", "per_page": 100}).json()
+    kept = len(rows.get("records", rows.get("items", [])))
+    drill.record(
+        "gateway kill -9 with every slot of a node", f"a waiting request got one after {free:.1f} s",
+        goal=f"≤ {FREE_SECONDS:g} s", ok=free <= FREE_SECONDS,
+    )  # fmt: skip
+    drill.record("the same: rows of requests that had completed", f"{kept} of {done}", goal="all", ok=kept == done)

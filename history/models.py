@@ -110,8 +110,6 @@ class SearchTerm(models.Model):
     text = models.CharField(max_length=300)
 
     class Meta:
-        verbose_name = _("search term")
-        verbose_name_plural = _("search terms")
         constraints = [models.UniqueConstraint(fields=["day", "field", "text"], name="search_term_once")]
 
     def __str__(self) -> str:

@@ -22,7 +22,7 @@ EXPORT_CHUNK: Final = 1000
 # Up to so many matches are looked up at once: their number and every page of them cost one query.
 _MATCHES_AT_ONCE: Final = 10_000
 # In a larger table it is as many as lead on from the page that is asked for, and never more than the last of these.
-_MATCHES_OF_A_LARGE_TABLE: Final = 1_000
+_MATCHES_OF_A_LARGE_TABLE: Final = 500
 _MATCHES_AT_MOST: Final = 100_000
 # A table of up to so many rows is counted to the last match; a larger one would take seconds.
 _COUNTED_TO_THE_END: Final = 2_000_000
@@ -142,7 +142,9 @@ class _Matches:
     def slice(self, offset: int, limit: int) -> list[RequestRecord]:
         if offset + limit > len(self._ids) < self.total:
             return list(self._records[offset : offset + limit])
-        return list(RequestRecord.objects.filter(pk__in=self._ids[offset : offset + limit]).order_by("-id"))
+        ids = self._ids[offset : offset + limit]
+        found = RequestRecord.objects.in_bulk(ids)
+        return [found[pk] for pk in ids if pk in found]
 
 
 def _enough_for(until: int) -> int:
@@ -163,6 +165,7 @@ def _length(spans: list[tuple[int, int]]) -> int:
 def chunks(filters: Filters, size: int = EXPORT_CHUNK) -> Iterator[list[RequestRecord]]:
     """All that fits, newest first, `size` at a time: each step as cheap at the end as at the start."""
     for part in _by_day(filters.records(), partitions.spans()):
+        part = part.order_by("-id")
         chunk = list(part[:size])
         while chunk:
             yield chunk

@@ -16,7 +16,7 @@ COLUMNS = ("model", "error_code", "error_message", "client_ip")
 # every row has one and the same value. A hash of an id of 32 random characters, and one entry for all equal values.
 INDEXES = {
     "history_requestrecord": {
-        "history_req_started_bf59cc_idx": "(started_at, outcome) INCLUDE (id)",
+        "history_req_started_bf59cc_idx": "(started_at, outcome)",
         "history_req_request_70e4ab_idx": "USING hash (request_id)",
         "history_req_model_a615ff_idx": "(model, id)",
         "history_req_node_id_4b91fd_idx": "(node_id, id)",
@@ -132,10 +132,6 @@ class Migration(migrations.Migration):
                 ('field', models.CharField(max_length=20)),
                 ('text', models.CharField(max_length=300)),
             ],
-            options={
-                'verbose_name': 'search term',
-                'verbose_name_plural': 'search terms',
-            },
         ),
         migrations.AddConstraint(
             model_name='searchterm',

@@ -54,7 +54,7 @@ class _Reader:
             raise Malformed("is not a CTranslate2 model")
         name = self._name()
         _, count = self._take(_COUNTS)
-        if not name.isidentifier() or count > _MOST_VARIABLES:
+        if not name.isascii() or not name.isalnum() or count > _MOST_VARIABLES:
             raise Malformed("is not a CTranslate2 model")
         for _ in range(count):
             self._name()

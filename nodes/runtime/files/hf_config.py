@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nodes.runtime.files.architectures import normalise
 from nodes.runtime.files.reading import MIB, Malformed, parse_json, read_up_to
 
 CONFIG: Final = "config.json"
@@ -54,7 +55,7 @@ class HfConfig:
 def read_config(folder: Path) -> HfConfig:
     """The `config.json` of a folder; never raises.
 
-    Names of architectures that are no strings are skipped, doubles collapse; none at all is a problem.
+    Names that are no strings, or have no letter, are skipped; doubles collapse; none at all is a problem.
     """
     path = folder / CONFIG
     try:
@@ -68,7 +69,7 @@ def read_config(folder: Path) -> HfConfig:
     except OSError:
         return HfConfig(problem=f"{CONFIG} cannot be read")
     names = document.get("architectures")
-    found = [name for name in names if isinstance(name, str) and name.strip()] if isinstance(names, list) else []
+    found = [name for name in names if isinstance(name, str) and normalise(name)] if isinstance(names, list) else []
     return HfConfig(
         architectures=tuple(dict.fromkeys(found)),
         model_type=_text(document.get("model_type")),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
-from nodes.runtime.files.architectures import families
+from nodes.runtime.files.architectures import families, normalise
 from nodes.runtime.files.ctranslate2 import MODEL, read_binary
 from nodes.runtime.files.hf_config import (
     CONFIG,
@@ -141,6 +141,8 @@ def pipeline_model(folder: Folder) -> ModelFile:
                 raise Malformed(f"{shown(part)}: {weights.problem}")
             size += weights.size_bytes
             tensors += weights.tensor_count
+        if not tensors:
+            raise Malformed("none of its parts has weights")
     except Malformed as error:
         problem = str(error)
     return replace(
@@ -216,7 +218,7 @@ def _read_pipeline(folder: Folder) -> tuple[str, list[str]]:
     except Malformed as problem:
         raise Malformed(f"{PIPELINE} {problem}") from problem
     name = document.get("_class_name") if isinstance(document, dict) else None
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not normalise(name):
         raise Malformed(f"{PIPELINE} names no pipeline")
     parts = [part for part, kind in document.items() if isinstance(kind, list) and kind[:1] not in ([None], [])]
     missing = next((part for part in parts if part not in folder.folders), None)

@@ -185,6 +185,13 @@ def test_a_part_of_a_pipeline_that_is_missing(tmp_path: Path) -> None:
     assert problem(tmp_path) == "its part vae is missing"
 
 
+@pytest.mark.parametrize("name", ["StableDiffusionPipeline", " ", "", 5])
+def test_a_pipeline_of_nothing_is_no_model(tmp_path: Path, name: object) -> None:
+    (tmp_path / "sd").mkdir()
+    model_files.write_json(tmp_path / "sd/model_index.json", {"_class_name": name})
+    assert problem(tmp_path) in {"none of its parts has weights", "model_index.json names no pipeline"}
+
+
 def test_image_models_in_one_file_are_told_by_their_tensors(tmp_path: Path) -> None:
     unet = "model.diffusion_model."
     model_files.checkpoint(tmp_path / "Top.safetensors")

@@ -156,6 +156,7 @@ class Cycle:
         self._chunked = self.scope["method"] != "HEAD" and status not in _NO_BODY
         parts: list[bytes] = []
         closes = False
+        count = 0  # a value that holds a whole line would pass for two headers
         for name, value in headers:
             name = name.lower()
             if name == b"content-length":
@@ -166,13 +167,16 @@ class Cycle:
             elif name == b"connection":
                 closes = b"close" in value.lower()
             parts += (name, b": ", value, b"\r\n")
+            count += 1
         if not closes and not self.keep_alive:
             parts.append(b"connection: close\r\n")
+            count += 1
         self.keep_alive = self.keep_alive and not closes
         if self._chunked:
             parts.append(b"transfer-encoding: chunked\r\n")
+            count += 1
         lines = b"".join(parts)
-        if not _HEAD.fullmatch(lines):
+        if not _HEAD.fullmatch(lines) or lines.count(b"\n") != count:
             self.response_started = False
             raise RuntimeError("a header that is none")
         self._head = b"%b%b\r\n" % (STATUS_LINE[status], lines)

@@ -1,0 +1,221 @@
+"""Our HTTP/1.1 protocol: what ASGI promises an application, and what goes over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from llmlb_site.serve.http_protocol import HANG_UP, SEND_NOW, Cycle, LeanProtocol
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+@asynccontextmanager
+async def serving(application: Application, keep_alive: int = 5) -> AsyncIterator[Connect]:
+    config = uvicorn.Config(application, timeout_keep_alive=keep_alive, lifespan="off", log_config=None)
+    config.load()
+    config.loaded_app = application
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: LeanProtocol(config, state, {}), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", port)
+
+    try:
+        yield connect
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+
+def answering(*pieces: bytes, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Application:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for number, piece in enumerate(pieces, 1):
+            await send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces)})
+
+    return application
+
+
+async def ask(connect: Connect, request: bytes) -> bytes:
+    """All that comes until the server closes; the request must say that it should."""
+    reader, writer = await connect()
+    writer.write(request)
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def request(method: str = "GET", path: str = "/", body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+CLOSE = "Connection: close"
+
+
+async def test_pieces_without_a_length_are_chunked() -> None:
+    async with serving(answering(b"one", b"two", b"")) as connect:
+        answer = await ask(connect, request("GET", "/", b"", CLOSE))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding: chunked" in head
+    assert b"connection: close" in head
+    assert body == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+async def test_no_body_where_none_may_be(method: str, status: int) -> None:
+    headers = ((b"content-length", b"5"),) if status == 200 else ()
+    pieces = (b"hello",) if status == 200 else (b"",)
+    async with serving(answering(*pieces, status=status, headers=headers)) as connect:
+        answer = await ask(connect, request(method, "/", b"", CLOSE))
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"hello" not in answer
+    assert b"chunked" not in answer
+
+
+async def test_pipelined_requests_are_answered_one_after_the_other() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        await asyncio.sleep(0.02 if body == b"1" else 0)
+        await answering(scope["path"].encode() + b" " + body)(scope, lambda: asyncio.sleep(0, {}), send)
+
+    async with serving(application) as connect:
+        asked = request("POST", "/a", b"1") + request("POST", "/b", b"2") + request("POST", "/c", b"3", CLOSE)
+        answer = await ask(connect, asked)
+    assert [answer.index(text) for text in (b"/a 1", b"/b 2", b"/c 3")] == sorted(
+        answer.index(text) for text in (b"/a 1", b"/b 2", b"/c 3")
+    )
+    assert answer.count(b"HTTP/1.1 200") == 3
+
+
+@pytest.mark.parametrize(
+    "header", [(b"x-bad", b"one\r\nset-cookie: stolen"), (b"x bad", b"1"), (b"x-bad:", b"1"), (b"", b"1")]
+)
+async def test_a_header_cannot_end_the_head(header: tuple[bytes, bytes]) -> None:
+    async with serving(answering(b"secret", headers=(header,))) as connect:
+        answer = await ask(connect, request())
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"stolen" not in answer
+    assert b"secret" not in answer
+
+
+@pytest.mark.parametrize("pieces", [(b"too", b"short"), (b"much ", b"too ", b"long for it")])
+async def test_an_answer_of_another_length_than_it_says_is_broken_off(pieces: tuple[bytes, ...]) -> None:
+    async with serving(answering(*pieces, headers=((b"content-length", b"10"),))) as connect:
+        answer = await ask(connect, request())
+    assert len(answer.partition(b"\r\n\r\n")[2]) != 10, "the client can tell that it is not whole"
+
+
+async def test_what_fails_before_it_answers_is_a_500_and_after_that_a_broken_connection() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/later":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        raise ValueError("a secret")
+
+    async with serving(application) as connect:
+        assert (await ask(connect, request())).startswith(b"HTTP/1.1 500 ")
+        answer = await ask(connect, request("GET", "/later"))
+    assert answer.endswith(b"5\r\nbegun\r\n")
+    assert b"secret" not in answer
+
+
+async def test_the_body_is_asked_for_only_when_it_is_wanted() -> None:
+    async with serving(answering(b"ok")) as connect:
+        reader, writer = await connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"body")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
+    async with serving(answering(b"ok"), keep_alive=1) as connect:
+        reader, writer = await connect()
+        async with asyncio.timeout(10):
+            for _ in range(4):
+                writer.write(request())
+                await reader.readuntil(b"0\r\n\r\n")
+                await asyncio.sleep(0.4)
+            began = asyncio.get_running_loop().time()
+            assert await reader.read() == b""
+        assert asyncio.get_running_loop().time() - began < 5
+        writer.close()
+
+
+async def test_a_client_that_leaves_is_told_by_a_call() -> None:
+    told: list[bool] = []
+    gone = asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        told.append(scope["extensions"][HANG_UP](gone.set))
+        await asyncio.wait_for(gone.wait(), 5)
+        told.append(scope["extensions"][HANG_UP](None))
+        assert (await receive())["type"] == "http.disconnect"
+        told.append(True)
+
+    async with serving(application) as connect:
+        _reader, writer = await connect()
+        writer.write(request())
+        await asyncio.sleep(0.05)
+        writer.close()
+        async with asyncio.timeout(5):
+            while len(told) < 3:
+                await asyncio.sleep(0.01)
+    assert told == [False, True, True]
+
+
+async def test_who_sends_without_waiting_is_told_that_the_client_does_not_keep_up() -> None:
+    kept_up: list[bool] = []
+    piece = b"x" * 100_000
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        send_now = scope["extensions"][SEND_NOW]
+        send_now({"type": "http.response.start", "status": 200, "headers": []})
+        while len(kept_up) < 1000 and (not kept_up or kept_up[-1]):
+            kept_up.append(send_now({"type": "http.response.body", "body": piece, "more_body": True}))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async with serving(application) as connect:
+        reader, writer = await connect()
+        writer.write(request("GET", "/", b"", CLOSE))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+    assert kept_up[-1] is False
+    assert answer.count(b"x") == len(kept_up) * len(piece), "nothing is lost"
+
+
+async def test_a_request_leaves_nothing_for_the_garbage_collector() -> None:
+    async with serving(answering(b"ok")) as connect:
+        reader, writer = await connect()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                writer.write(request("POST", "/", b"body"))
+                await reader.readuntil(b"0\r\n\r\n")
+            cycles = [thing for thing in gc.get_objects() if isinstance(thing, Cycle)]
+        finally:
+            gc.enable()
+        writer.close()
+    assert len(cycles) <= 1, "the connection's last one"

@@ -60,8 +60,9 @@ class Node:
     def running(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
         """Its process, for as long as the context lasts."""
         arguments = ("manage.py", "node", "serve", "--models", str(self.folder), "--port", str(self.port))
-        settings = {"LLM_RUNTIME_PARALLEL": "2", "LLM_RUNTIME_LOAD_WAIT_SECS": "20", "LLM_RUNTIME_LOG_LEVEL": "warning"}
-        return child(*arguments, environment=settings)
+        # One thread an engine: several of them share a small machine.
+        settings = {"PARALLEL": "2", "THREADS": "1", "LOAD_WAIT_SECS": "20", "LOG_LEVEL": "warning"}
+        return child(*arguments, environment={f"LLM_RUNTIME_{name}": value for name, value in settings.items()})
 
 
 def demo_nodes() -> tuple[Node, ...]:

@@ -40,6 +40,7 @@ class NodeConfig:
     idle: float = 300.0
     memory_bytes: int = 0
     context: int = 8192
+    threads: int = 0
     load_wait: float = 5.0
     load_timeout: float = 600.0
     answer_timeout: float = 600.0
@@ -76,6 +77,7 @@ def read_config() -> NodeConfig:
         idle=_number("idle", 300.0, 0, 7 * 86400, float),
         memory_bytes=_number("memory_bytes", 0, 0, 64 * MIB, int) * MIB,
         context=_number("context", 8192, 0, 16 * MIB, int),
+        threads=_number("threads", 0, 0, 1024, int),
         load_wait=_number("load_wait", 5.0, 0, 110, float),
         load_timeout=_number("load_timeout", 600.0, 5, 86400, float),
         answer_timeout=_number("answer_timeout", 600.0, 5, 86400, float),

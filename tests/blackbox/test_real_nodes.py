@@ -168,7 +168,7 @@ def test_one_good_model_beside_broken_ones(product: MakeProduct, tmp_path: Path)
     model_files.snapshot(tmp_path / "missing-shard", shards=3, without_shards=[2])
     (tmp_path / "truncated.gguf").write_bytes(good.read_bytes()[:40_000_000])
     aged(tmp_path)
-    with NodeServer(tmp_path, load_wait_secs=60) as node, product() as running:
+    with NodeServer(tmp_path, load_wait_secs=60, threads=1) as node, product() as running:
         assert node.models() == [CHAT_MODEL]
         reasons = node.reasons()
         assert reasons.pop(CHAT_MODEL) == ""
@@ -190,7 +190,7 @@ def test_one_good_model_beside_broken_ones(product: MakeProduct, tmp_path: Path)
 def test_a_real_engine_killed_in_a_stream(product: MakeProduct) -> None:
     """An honest error event without `[DONE]`, and the engine is back; the bound of 5 s is for a machine at rest."""
     chat, _ = demo_models.lay_out(MODELS_DIR)
-    with NodeServer(chat, load_wait_secs=60) as node, product() as running:
+    with NodeServer(chat, load_wait_secs=60, threads=1) as node, product() as running:
         running.add_node("own", node.url)
         whole_chat(running)
         engine = node.engine(CHAT_MODEL)

@@ -47,6 +47,7 @@ def options_of(program: str, arguments: list[str]) -> tuple[str, int]:
         known = ["--model", "--host", "--port"]
     else:
         known = ["--model", "--alias", "--host", "--port", "--parallel", "--n-gpu-layers", "--ctx-size", "--mmproj"]
+        known.append("--threads")
         parser.add_argument("--embeddings", action="store_true")
         parser.add_argument("--reranking", action="store_true")
     for name in known:

@@ -19,11 +19,15 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What of the node's settings an engine must know. `context` is tokens a request; 0 is the model's own."""
+    """What of the node's settings an engine must know. `context` is tokens a request; 0 is the model's own.
+
+    `threads` are for computing on the processor; 0 leaves that to the engine.
+    """
 
     backend: GpuBackend = GpuBackend.CPU
     parallel: int = 1
     context: int = 0
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

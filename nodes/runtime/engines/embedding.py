@@ -28,4 +28,5 @@ class OnnxEmbeddings:
         return self.paths
 
     def command(self, model: ModelFile, port: int, setup: Setup) -> Launch:
-        return own_server("embeddings", "--model", str(model.path), "--port", str(port), "--name", model.id)
+        how = ("--name", model.id, "--threads", str(setup.threads))
+        return own_server("embeddings", "--model", str(model.path), "--port", str(port), *how)

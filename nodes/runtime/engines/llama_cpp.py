@@ -76,5 +76,7 @@ def _sizes(model: ModelFile, setup: Setup) -> list[str]:
     """llama.cpp divides the context that it is given among its parallel requests."""
     layers = "0" if setup.backend is GpuBackend.CPU else EVERY_LAYER
     arguments = ["--parallel", str(setup.parallel), "--n-gpu-layers", layers]
+    if setup.threads:
+        arguments += ["--threads", str(setup.threads)]
     tokens = context_tokens(model, setup)
     return arguments + (["--ctx-size", str(tokens * setup.parallel)] if tokens else [])

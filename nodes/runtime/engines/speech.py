@@ -28,7 +28,8 @@ class FasterWhisper:
 
     def command(self, model: ModelFile, port: int, setup: Setup) -> Launch:
         device = "cuda" if setup.backend is GpuBackend.CUDA else "cpu"
-        return own_server("whisper", "--model", str(model.path), "--port", str(port), "--device", device)
+        how = ("--device", device, "--threads", str(setup.threads))
+        return own_server("whisper", "--model", str(model.path), "--port", str(port), *how)
 
 
 class Piper:

@@ -41,7 +41,9 @@ class Node:
         self.registry = ModelRegistry(config.models_dir, engines, self.backend, require_gpu=config.require_gpu)
         self.metrics = Metrics()
         self.upstream = PooledClient(connect_timeout=ENGINE_CONNECT_SECONDS)
-        self.pool = EnginePool(config, Setup(self.backend, config.parallel, config.context), self.upstream)
+        self.pool = EnginePool(
+            config, Setup(self.backend, config.parallel, config.context, config.threads), self.upstream
+        )
         self.metrics.registry.register(Figures(self._gauges, self.detector.devices))
         self._tasks: list[asyncio.Task[None]] = []
         self._looking = asyncio.Lock()

@@ -32,13 +32,15 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 class Encoder:
     """One model, loaded. Used from several threads: ONNX Runtime allows that."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int = 0) -> None:
         home = next(
             (folder for folder in (path.parent, path.parent.parent) if (folder / "tokenizer.json").is_file()), None
         )
         if home is None:
             raise SystemExit("tokenizer.json is missing beside the model")
-        self._session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+        how = onnxruntime.SessionOptions()
+        how.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(str(path), how, providers=onnxruntime.get_available_providers())
         self._inputs = {given.name for given in self._session.get_inputs()}
         self._tokenizer = Tokenizer.from_file(str(home / "tokenizer.json"))
         self._tokenizer.enable_truncation(_longest(home))
@@ -132,8 +134,8 @@ def shortened(vector: Vectors, dimensions: int) -> Vectors:
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", name="")
-    encoder = Encoder(Path(options.model))
+    options = arguments(__doc__ or "", name="", threads="0")
+    encoder = Encoder(Path(options.model), int(options.threads))
 
     async def embeddings(request: Request) -> Response:
         asked = json.loads(await request.body(MAX_BODY_BYTES))

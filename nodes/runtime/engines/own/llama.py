@@ -21,7 +21,7 @@ def main() -> None:
     parameters.n_parallel = options.parallel
     parameters.n_gpu_layers = options.n_gpu_layers
     parameters.verbosity = 1  # errors and warnings; the tokens of every prompt are nobody's business
-    parameters.cpuparams.n_threads = os.cpu_count() or 1
+    parameters.cpuparams.n_threads = options.threads or os.cpu_count() or 1
     if options.ctx_size:
         parameters.n_ctx = options.ctx_size
     if options.mmproj:
@@ -43,6 +43,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--n-gpu-layers", type=int, default=0)
     parser.add_argument("--ctx-size", type=int, default=0)
     parser.add_argument("--mmproj", default="")

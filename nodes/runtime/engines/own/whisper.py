@@ -70,8 +70,8 @@ def _temperature(text: str) -> float:
 class Listener:
     """One model, loaded. One recording at a time."""
 
-    def __init__(self, path: str, device: str) -> None:
-        self._model = WhisperModel(path, device=device, local_files_only=True)
+    def __init__(self, path: str, device: str, threads: int) -> None:
+        self._model = WhisperModel(path, device=device, cpu_threads=threads, local_files_only=True)
         self._lock = threading.Lock()
 
     def check(self, wish: Wish) -> None:
@@ -121,8 +121,8 @@ class Listener:
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", device="cpu")
-    listener = Listener(options.model, options.device)
+    options = arguments(__doc__ or "", device="cpu", threads="0")
+    listener = Listener(options.model, options.device, int(options.threads))
 
     async def answer(request: Request, task: str) -> Response:
         wish = read_wish(await read_upload(request), task)

@@ -179,6 +179,33 @@ def named(slow: SlowClient) -> str:
     return slow.__name__.replace("_", " ")
 
 
+def test_half_a_million_tiny_messages(one_product: Product, node_process: MakeNodeProcess, drill: Drill) -> None:
+    """A body that costs much to understand, to a node that does not say how many tokens it was."""
+    times = 10 if drill.full else 2
+    routed(one_product, node_process(latency=0.02), node_process(("model-huge",), tells_usage=False))
+    message = b'{"role":"user","content":"a"}'
+    body = b'{"model":"model-huge","messages":[%b]}' % b",".join([message] * 500_000)
+
+    async def run() -> tuple[list[float], list[float]]:
+        quiet = await others(one_product, 3)
+        meanwhile = asyncio.create_task(others(one_product, times * 1.5))
+        clients = Clients(one_product)
+        for _ in range(times):
+            answer = await clients.ask(head(one_product, "/v1/chat/completions", len(body)) + body)
+            assert answer is not None
+            assert answer.status == 200
+        clients.close()
+        return quiet, await meanwhile
+
+    quiet, attacked = asyncio.run(run())
+    drill.record(
+        f"{times} bodies of 500 000 messages ({len(body) / 1e6:.0f} MB): the others",
+        f"longest wait {max(quiet) * 1000:.0f} → {max(attacked) * 1000:.0f} ms",
+        goal="≤ 250 ms more" if drill.full else "all served",
+        ok=max(attacked) - max(quiet) <= 0.25 or not drill.full,
+    )
+
+
 def long_node(node_process: MakeNodeProcess, model: str, *, chunks: int) -> NodeProcess:
     """A node with chunks of 24 KB: its name is in each of them three times."""
     return node_process((model,), name="x" * 8000, chunks=chunks, chunk_interval=0.02)

@@ -20,6 +20,7 @@ _QUANTIZATION: Final = re.compile(
 )
 _UNUSUAL: Final = re.compile(r"[^a-z0-9._-]")
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "tiktoken.model")
+_PIPELINE: Final = "model_index.json"
 _INDEX: Final = ".safetensors.index.json"
 _TEXT: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 # Weights that stand beside the safetensors in other forms, which no engine here is given.
@@ -81,7 +82,9 @@ def _named(paths: Sequence[str], filename: str) -> tuple[str, ...]:
     if filename.lower().endswith(".gguf"):
         return tuple(sorted(chosen | set(_parts_of(filename, paths)) | _projector_for(paths)))
     if filename.endswith(".safetensors") and "/" not in filename:
-        return tuple(sorted(chosen | {path for path in _small(paths) if not path.endswith(_INDEX)}))
+        # What stands beside it, but not what says that the model is made of other files.
+        beside_it = {path for path in _small(paths) if not path.endswith(_INDEX) and path != _PIPELINE}
+        return tuple(sorted(chosen | beside_it))
     beside = f"{filename}.json"  # a Piper voice has its settings there
     return tuple(sorted(chosen | ({beside} & set(paths))))
 
@@ -165,14 +168,14 @@ def _small(paths: Sequence[str]) -> set[str]:
 
 def _diffusers(paths: Sequence[str]) -> set[str]:
     """A pipeline of several networks, each in its folder, in full precision or the only one there is."""
-    if "model_index.json" not in paths:
+    if _PIPELINE not in paths:
         return set()
     inside = [path for path in paths if "/" in path and not path.startswith(_OTHER_FORMS)]
     weights = {path for path in inside if path.endswith(".safetensors")}
     plain = {path for path in weights if ".fp16." not in path and ".non_ema." not in path}
     if not weights:
         raise BadWish("the repository has a pipeline without safetensors")
-    return (plain or weights) | {path for path in inside if path.endswith(_TEXT)} | {"model_index.json"}
+    return (plain or weights) | {path for path in inside if path.endswith(_TEXT)} | {_PIPELINE}
 
 
 def _ctranslate2(paths: Sequence[str]) -> set[str]:

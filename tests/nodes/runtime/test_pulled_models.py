@@ -54,6 +54,11 @@ def single_weights(folder: Path) -> None:
     model_files.safetensors(folder / "two.safetensors")
 
 
+def painter(folder: Path) -> None:
+    model_files.diffusers(folder)
+    model_files.checkpoint(folder / "v1-5-pruned.safetensors")
+
+
 def voices(folder: Path) -> None:
     for name in ("amy", "joe"):
         model_files.piper(folder / f"en/en_US/{name}/low/en_US-{name}-low.onnx")
@@ -71,6 +76,8 @@ KINDS: list[tuple[Callable[[Path], Any], dict[str, str], str, int]] = [
     (model_files.snapshot, {}, "some-org/some-model", 4),
     (with_copies, {}, "some-org/some-model", 6),
     (single_weights, {"filename": "one.safetensors"}, "some-org/some-model", 4),
+    (painter, {"filename": "v1-5-pruned.safetensors"}, "some-org/some-model", 1),
+    (painter, {}, "some-org/some-model", 5),
     (model_files.whisper, {}, "some-org/some-model", 4),
     (encoder, {}, "some-org/some-model", 3),
     (voices, {"filename": "en/en_US/amy/low/en_US-amy-low.onnx"}, "some-org/some-model/en_us-amy-low", 2),
@@ -85,6 +92,8 @@ NAMES = [
     "a snapshot",
     "a snapshot with copies",
     "one of several weights",
+    "an image model in one file",
+    "the pipeline beside it",
     "whisper",
     "an encoder",
     "one of many voices",

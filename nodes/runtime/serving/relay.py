@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Final, Protocol
 
 from llmlb_site.lib.sse import EventSplitter, EventTooLong
-from llmlb_site.lib.upstream.base import Headers, UpstreamAnswer
+from llmlb_site.lib.upstream.base import Headers
 from llmlb_site.lib.upstream.faults import MalformedFault, NodeFault, TimeoutFault
 from nodes.runtime.serving.http import Refused, Send
 
@@ -18,6 +18,15 @@ _NOT_PASSED_ON: Final = frozenset(
 )  # fmt: skip
 
 
+class Answer(Protocol):
+    """What is read of an engine's answer: `llmlb_site.lib.upstream.base.UpstreamAnswer`, and less."""
+
+    status: int
+    headers: Headers
+
+    async def read(self) -> bytes: ...
+
+
 class Relay:
     """Passes one answer on. `started` and `status` tell what the client has been told so far."""
 
@@ -27,7 +36,7 @@ class Relay:
         self.started = False
         self.status = 0
 
-    async def pass_on(self, answer: UpstreamAnswer) -> None:
+    async def pass_on(self, answer: Answer) -> None:
         """Raises: NodeFault, with nothing sent; what breaks after the first byte is told to the client here."""
         media_type = next((value.lower() for name, value in answer.headers if name == b"content-type"), b"")
         try:
@@ -42,7 +51,7 @@ class Relay:
                 raise
             await self._break_off(fault, media_type)
 
-    async def _events(self, answer: UpstreamAnswer) -> None:
+    async def _events(self, answer: Answer) -> None:
         """Each event when it is whole, so that an event that tells of an error can always follow."""
         splitter = EventSplitter()
         while data := await answer.read():
@@ -54,7 +63,7 @@ class Relay:
                 await self._write(answer, b"".join(events))
         await self._write(answer, splitter.rest, more=False)
 
-    async def _whole(self, answer: UpstreamAnswer) -> None:
+    async def _whole(self, answer: Answer) -> None:
         """Read to its end before anything is sent: what is cut off can still be told as an error."""
         pieces = []
         size = 0
@@ -67,17 +76,17 @@ class Relay:
         await self._begin(answer, [(b"content-length", str(len(body)).encode())])
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _pieces(self, answer: UpstreamAnswer) -> None:
+    async def _pieces(self, answer: Answer) -> None:
         while data := await answer.read():
             await self._write(answer, data)
         await self._write(answer, b"", more=False)
 
-    async def _write(self, answer: UpstreamAnswer, data: bytes, *, more: bool = True) -> None:
+    async def _write(self, answer: Answer, data: bytes, *, more: bool = True) -> None:
         if not self.started:
             await self._begin(answer, [])
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
-    async def _begin(self, answer: UpstreamAnswer, more: Headers) -> None:
+    async def _begin(self, answer: Answer, more: Headers) -> None:
         headers = [(name, value) for name, value in answer.headers if name not in _NOT_PASSED_ON]
         self.started = True
         self.status = answer.status

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -21,7 +22,7 @@ from access.callers import actor_of
 from access.refusals import Refusal
 from nodes import services
 from nodes.forms import NodeChangeForm, NodeForm, NodeModelForm, NodeRegistrationForm
-from nodes.models import Node, NodeModel, NodeStatus, PollResult
+from nodes.models import Download, DownloadState, Node, NodeModel, NodeStatus, PollResult
 from nodes.queries import nodes_with_counts
 
 BADGES = {"all": ["css/parts.css"]}
@@ -265,3 +266,33 @@ class PollResultAdmin(ReadOnly, admin.ModelAdmin[PollResult]):
     @admin.display(description=_("latency"), ordering="latency_ms")
     def milliseconds(self, row: PollResult) -> str:
         return "–" if row.latency_ms is None else f"{row.latency_ms:.0f} ms"
+
+
+@admin.register(Download)
+class DownloadAdmin(ReadOnly, admin.ModelAdmin[Download]):
+    """What nodes were asked to fetch. Ordered and cancelled on a node's page."""
+
+    list_display = ("created_at", "node", "model", "state_badge", "size", "requested_by", "finished_at", "error")
+    list_filter = ("state", ("node", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("model", "node__name", "requested_by", "error")
+    list_select_related = ("node",)
+    ordering = ("-id",)
+    list_per_page = 50
+    list_max_show_all = 0
+    show_full_result_count = False
+    actions = None
+
+    class Media:
+        css = BADGES
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    @admin.display(description=_("state"), ordering="state")
+    def state_badge(self, row: Download) -> SafeString:
+        kinds = {DownloadState.SUCCESS: "online", DownloadState.FAILED: "error", DownloadState.CANCELLED: "disabled"}
+        return badge(kinds.get(DownloadState(row.state), "pending"), row.get_state_display())
+
+    @admin.display(description=_("size"), ordering="total_bytes")
+    def size(self, row: Download) -> str:
+        return filesizeformat(row.total_bytes or row.downloaded_bytes)

@@ -126,7 +126,7 @@ def test_the_list_shows_state_and_counts(browser: Client) -> None:
 def test_the_list_is_a_few_queries(browser: Client, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
     for number in range(30):
         make_node(f"http://n{number}", f"n{number}", models=("a", "b"))
-    for page in ("node", "nodemodel", "pollresult"):
+    for page in ("node", "nodemodel", "pollresult", "download"):
         with django_assert_max_num_queries(12):
             assert browser.get(reverse(f"admin:nodes_{page}_changelist")).status_code == 200
 
@@ -174,6 +174,7 @@ def test_excluded_filter(browser: Client) -> None:
 def test_deleting(browser: Client, start_fake: StartFake) -> None:
     node, other = make_node(start_fake(), "n1"), make_node("http://n2", "n2")
     poll(node)
+    node.downloads.create(model="org/new")
     browser.post(reverse("admin:nodes_node_delete", args=[node.pk]), {"post": "yes"})
     data = {"action": "delete_selected", "_selected_action": [other.pk], "post": "yes"}
     browser.post(reverse(LIST), data)
@@ -184,12 +185,17 @@ def test_deleting(browser: Client, start_fake: StartFake) -> None:
 def test_pages_of_what_is_only_looked_at(browser: Client, start_fake: StartFake) -> None:
     node = make_node(start_fake())
     services.test_node(node_id=node.pk)
-    for name in ("nodemodel", "pollresult"):
+    for name in ("nodemodel", "pollresult", "download"):
         assert browser.get(reverse(f"admin:nodes_{name}_add")).status_code == 403
     row = NodeModel.objects.get()
     assert browser.get(reverse("admin:nodes_nodemodel_change", args=[row.pk])).status_code == 200
     result = node.polls.get()
     assert browser.get(reverse("admin:nodes_pollresult_change", args=[result.pk])).status_code == 200
+    download = node.downloads.create(model="org/new", total_bytes=4 << 30)
+    assert browser.get(reverse("admin:nodes_download_change", args=[download.pk])).status_code == 200
+    page = browser.get(reverse("admin:nodes_download_changelist")).content.decode()
+    assert "org/new" in page
+    assert "4.0\xa0GB" in page
 
 
 def test_a_viewer_has_no_part_in_it(yui: User, signed_in: Callable[[User], Client]) -> None:

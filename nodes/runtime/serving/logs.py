@@ -23,6 +23,12 @@ class LogRing(logging.Handler):
         self._lines: deque[dict[str, Any]] = deque(maxlen=kept)
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._keep(record)
+        except Exception:  # as every handler does: a line that cannot be written must not fail who wrote it
+            self.handleError(record)
+
+    def _keep(self, record: logging.LogRecord) -> None:
         at = datetime.fromtimestamp(record.created, UTC)
         self._lines.append(
             {

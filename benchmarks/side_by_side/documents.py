@@ -45,7 +45,7 @@ def fill(text: str, found: Results, source: str) -> str:
 def case_piece(found: Results, case: str) -> str:
     if case not in report.cases(found.measured):
         return "Not measured in this run."
-    return "\n\n".join(filter(None, (report.case_table(found.measured, case), report.noise(found.measured, case))))
+    return "\n\n".join(filter(None, (report.case_table(found.measured, case), report.remarks(found.measured, case))))
 
 
 def run(found: Results, source: str) -> str:

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -73,7 +73,8 @@ class Node:
         self.port = free_port()
         command = [sys.executable, "-m", "benchmarks.mock_node", str(self.port), str(chunks), str(interval)]
         self._process = machine.Process(command, folder / "node.log", on=machine.LOAD_CORES)
-        wait_for_answer(self.url, self.key, ended=self._process.has_ended, words=self._process.last_words)
+        with stopped_if_interrupted(self.stop):
+            wait_for_answer(self.url, self.key, ended=self._process.has_ended, words=self._process.last_words)
 
     @property
     def url(self) -> str:
@@ -104,6 +105,7 @@ class Ours:
         on: set[int] = machine.GATEWAY_CORE,
     ) -> None:
         self.name, self.version, self._cores = name, install.our_version(), on
+        self.database = folder / "data" / "llmlb.sqlite3"  # not there where it runs on PostgreSQL
         self.key = ""
         self._product = Product(
             folder / "data", command=command, environment={**environment, "PYTHONDONTWRITEBYTECODE": None}
@@ -126,16 +128,13 @@ class Ours:
 
     def _start(self, prepare: Callable[[], None]) -> float:
         began = time.monotonic()
-        try:
-            with machine.pinned(self._cores):
-                self._product.launch()
+        with stopped_if_interrupted(self._product.end), machine.pinned(self._cores):
+            self._product.launch()
+        with stopped_if_interrupted(self._product.end):
             self._wait()
             prepare()
             ended = self._product.process.poll
             wait_for_answer(self.url, self.key, ended=lambda: ended() is not None, words=self._last_words)
-        except (AssertionError, CannotStart, OSError) as error:
-            self._product.end()
-            raise CannotStart(f"{self.name}: {error}") from error
         return time.monotonic() - began
 
     def _wait(self) -> None:
@@ -178,7 +177,6 @@ class Foreign:
                 self.start_seconds = self._start(peer, place)
                 return
             except CannotStart:
-                self.stop()
                 if last == 1:
                     raise
 
@@ -190,7 +188,8 @@ class Foreign:
             on=machine.GATEWAY_CORE,
             environment={**install.python_environment(), **peer.environment},
         )
-        wait_for_answer(self.url, self.key, ended=self._process.has_ended, words=self._process.last_words)
+        with stopped_if_interrupted(self.stop):
+            wait_for_answer(self.url, self.key, ended=self._process.has_ended, words=self._process.last_words)
         return time.monotonic() - began
 
     @property
@@ -203,6 +202,16 @@ class Foreign:
 
     def stop(self) -> None:
         self._process.stop()
+
+
+@contextlib.contextmanager
+def stopped_if_interrupted(stop: Callable[[], None]) -> Iterator[None]:
+    """Whatever goes wrong before a gateway answers, Ctrl-C too, leaves no process behind."""
+    try:
+        yield
+    except BaseException:
+        stop()
+        raise
 
 
 def wait_for_answer(url: str, key: str, *, ended: Callable[[], bool], words: Callable[[], str]) -> None:
@@ -230,9 +239,24 @@ def names() -> list[str]:
     return [*OURS, *(peer.name for peer in PEERS)]
 
 
+def start_ours(name: str, node_port: int, folder: Path) -> Ours:
+    """With another port and directory where one was taken meanwhile. Raises CannotStart."""
+    for number in range(START_TRIES):
+        try:
+            place = folder / str(number)
+            place.mkdir()
+            return Ours(name, node_port, place, OURS[name])
+        except CannotStart as error:
+            last = error
+    raise last
+
+
 def start(name: str, node_port: int, folder: Path) -> Gateway:
     """Raises CannotStart."""
     folder.mkdir(parents=True)
-    if name in OURS:
-        return Ours(name, node_port, folder, OURS[name])
-    return Foreign(next(peer for peer in PEERS if peer.name == name), node_port, folder)
+    try:
+        if name in OURS:
+            return start_ours(name, node_port, folder)
+        return Foreign(next(peer for peer in PEERS if peer.name == name), node_port, folder)
+    except (OSError, AssertionError) as error:
+        raise CannotStart(str(error)) from error

@@ -110,8 +110,20 @@ def case_table(measured: Sequence[Sample], case: str) -> str:
     return table(head, rows)
 
 
+def remarks(measured: Sequence[Sample], case: str) -> str:
+    """What must be known of a table: whether the history was really written, and who else used the machine."""
+    return "\n\n".join(filter(None, (kept(measured, case), noise(measured, case))))
+
+
+def kept(measured: Sequence[Sample], case: str) -> str:
+    rows = samples.figure(measured, case, OURS, "rows_kept_percent")
+    bodies = samples.figure(measured, case, OURS, "bodies_kept_percent")
+    if rows is None or bodies is None:
+        return ""
+    return f"In llmlb's history afterwards: {rows.low:.0f} % of these requests, {bodies.low:.0f} % of their bodies."
+
+
 def noise(measured: Sequence[Sample], case: str) -> str:
-    """A line where something else used the machine, else nothing."""
     spread = samples.spread(
         sample.figures["foreign_cores"]
         for sample in measured
@@ -159,6 +171,6 @@ def whole(results: Results) -> str:
     """Every table of a run."""
     parts = []
     for case in cases(results.measured):
-        parts += [f"## {case}", case_table(results.measured, case), noise(results.measured, case)]
+        parts += [f"## {case}", case_table(results.measured, case), remarks(results.measured, case)]
     parts += ["## All of it", summary(results), "## Goals", goals_table(results)]
     return "\n\n".join(part for part in parts if part)

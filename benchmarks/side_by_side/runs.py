@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.side_by_side import load, machine, streams
-from benchmarks.side_by_side.gateways import Gateway
+from benchmarks.side_by_side.gateways import Gateway, Ours
+from benchmarks.side_by_side.kept import Kept
 from benchmarks.side_by_side.samples import Sample
 
 STREAMS: Final = 64
@@ -72,6 +73,7 @@ class Bench:
 
     def run(self, case: Case, gateway: Gateway, round: int) -> Sample:
         """Raises LoadError. The CPU counted is the tree's until it has worked off what the run left behind."""
+        kept = Kept(gateway.database) if isinstance(gateway, Ours) and gateway.database.exists() else None
         cpu, busy, began = machine.cpu_seconds(gateway.pid), machine.busy_seconds(), time.monotonic()
         own = machine.cpu_seconds(os.getpid())
         figures, units, errors = (
@@ -88,6 +90,8 @@ class Bench:
             "pss_mb": machine.resident_mb(gateway.pid),
             "foreign_cores": max(0.0, others / wall),
         }
+        if kept is not None:
+            figures |= kept.percent(case.connections * case.turns if case.is_stream else units)
         return Sample(case.name, gateway.name, round, figures, errors + (not quiet))
 
     def _requests(self, gateway: Gateway, case: Case) -> tuple[dict[str, float], int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -68,12 +69,18 @@ class Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._stack.close()
+        before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]
+        try:  # whoever presses Ctrl-C twice would leave what was started running
+            self._stack.close()
+        finally:
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
 
     def run(self) -> None:
         if any(self._plan.cases()) or self._plan.wants(goals.AT_REST):
-            with contextlib.ExitStack() as stack:
-                self._side_by_side(stack)
+            started = self._stack.enter_context(contextlib.ExitStack())
+            self._side_by_side(started)
+            started.close()
         if self._plan.wants_extras():
             self._extra(goals.CHOOSING, lambda _: (choosing.worst(), 0))
             self._extra(goals.MANY, many_streams.measure)

@@ -26,6 +26,7 @@ from nodes.runtime.models import ModelFile, ModelFormat
 ONNX: Final = ".onnx"
 SAFETENSORS: Final = (".safetensors", ".safetensors.index.json")
 _LIKE_MODELS: Final = (".gguf", ONNX, *SAFETENSORS)
+_ARIA2: Final = ".aria2"
 _HUB: Final = "models--"
 _SNAPSHOTS: Final = "snapshots"
 _LONGEST_REVISION: Final = 200
@@ -40,7 +41,7 @@ def models_in(folder: Folder, read: ReadHeader) -> tuple[list[ModelFile], bool]:
     graph = _onnx(folder)
     found += graph
     found += gguf_models(folder, read, alone=not found)
-    found = [_with_refusals(model, folder) for model in found]
+    found = [_with_downloads(_with_refusals(model, folder), folder) for model in found]
     found += [_refused(folder, name) for name in sorted(folder.refused) if _looks_like_model(name)]
     return found, (whole or (bool(graph) and CONFIG in folder.files)) and not folder.is_top
 
@@ -125,6 +126,13 @@ def _refused(folder: Folder, name: str) -> ModelFile:
         format=ModelFormat.UNKNOWN,
         problem=folder.refused[name],
     )
+
+
+def _with_downloads(model: ModelFile, folder: Folder) -> ModelFile:
+    """aria2 gives a file its full size at once; until it is whole there is a file of aria2's beside it."""
+    names = [path.name for path in model.files if path.parent == folder.path]
+    unfinished = next((name for name in names if f"{name}{_ARIA2}" in folder.files), None)
+    return model if unfinished is None else replace(model, problem=f"{shown(unfinished)} is not downloaded yet (aria2)")
 
 
 def _with_refusals(model: ModelFile, folder: Folder) -> ModelFile:

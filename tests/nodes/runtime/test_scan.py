@@ -357,6 +357,19 @@ def test_what_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     assert problem(tmp_path) == "cannot be read: permission denied"
 
 
+def test_a_file_that_aria2_has_only_begun_is_not_a_model(tmp_path: Path) -> None:
+    model_files.gguf(tmp_path / "a.gguf")
+    model_files.snapshot(tmp_path / "b")
+    (tmp_path / "a.gguf.aria2").touch()
+    (tmp_path / "b/model.safetensors.aria2").touch()
+    assert [model.problem for model in scan(tmp_path).values()] == [
+        "a.gguf is not downloaded yet (aria2)",
+        "model.safetensors is not downloaded yet (aria2)",
+    ]
+    (tmp_path / "a.gguf.aria2").unlink()
+    assert whole(tmp_path) == ["a"]
+
+
 def test_a_file_that_was_changed_a_moment_ago_is_not_yet_a_model(tmp_path: Path) -> None:
     path = model_files.gguf(tmp_path / "a.gguf")
     scanner = Scanner(tmp_path, settle=5)

@@ -196,6 +196,23 @@ def _has_crashed(node: NodeServer, times: int) -> bool:
     return bool(node.engine("a")["restarts"] == times)
 
 
+def test_a_node_that_is_asked_to_stop_lets_running_requests_go_on(tmp_path: Path, serve: MakeNode) -> None:
+    node = serve(folder_of(tmp_path, "a"))
+    node.chat("a")
+    body = {"model": "a", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
+    with (
+        httpx.Client(trust_env=False, timeout=30) as client,
+        client.stream("POST", f"{node.url}/v1/chat/completions", json=body) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        node.process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        while time.monotonic() < asked + 1.5:
+            next(lines)  # would fail at the end of a stream that was cut
+    assert node.process.wait(20) == 0
+
+
 class _streaming:
     """A long stream that is open inside the block, and hung up on at its end."""
 

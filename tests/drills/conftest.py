@@ -87,10 +87,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table. Rows travel in the reports, so that they also come from the processes of pytest-xdist."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     calls = [report for report in reports if getattr(report, "when", "") == "call"]
-    rows = [row for report in calls for name, row in report.user_properties if name == ROW]
-    if rows:
-        terminalreporter.section("failure drills")
-        terminalreporter.write_line("\n".join(as_table([list(HEADINGS), *rows])))
+    told = [(report, row) for report in calls for name, row in report.user_properties if name == ROW]
+    if not told:
+        return
+    terminalreporter.section("failure drills")
+    terminalreporter.write_line("\n".join(as_table([list(HEADINGS), *(row for _report, row in told)])))
+    if path := os.environ.get("LLMLB_DRILL_TABLE"):  # for the documentation, with what to type for each row
+        rows = [[*row, f"`-k {test_of(report.nodeid)}`"] for report, row in told]
+        Path(path).write_text("\n".join(as_table([[*HEADINGS, "ARGS"], *rows])) + "\n")
+
+
+def test_of(node_id: str) -> str:
+    """The name of the test's function: `tests/drills/test_x.py::test_y[z]` is `test_y`."""
+    return node_id.rpartition("::")[2].partition("[")[0]
 
 
 def as_table(rows: list[list[str]]) -> list[str]:

@@ -110,7 +110,7 @@ def gateway(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[MakeP
 def background(product: Product) -> Iterator[None]:
     """Celery's worker and beat as processes of their own, as docs/operations.md has them."""
     celery = [sys.executable, "-m", "celery", "-A", "llmlb_site.celery"]
-    commands = ([*celery, "worker", "--pool", "threads", "--concurrency", "8"], [*celery, "beat"])
+    commands = ([*celery, "worker", "--pool", "threads", "--concurrency", "8"], [*celery, "beat", "--pidfile="])
     with ExitStack() as stack:
         for command in commands:
             process = subprocess.Popen(

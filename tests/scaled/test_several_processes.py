@@ -32,6 +32,8 @@ def test_worker_and_beat_as_processes_take_a_dead_node_out(gateway: MakeProduct,
     with background(running):
         fake = node()
         add_and_route(running, fake)
+        seen = len(fake.seen)
+        wait_until(lambda: len(fake.seen) > seen + 1, seconds=90, what="worker and beat have started, and check it")
         fake.behaviour.mode = "hang"
         wait_until(lambda: not models(running), seconds=20, what="the node is out")
         fake.behaviour.mode = "ok"

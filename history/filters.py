@@ -8,7 +8,8 @@ from functools import reduce
 from operator import or_
 from typing import Final
 
-from django.db.models import Count, Max, Min, Q, QuerySet
+from django.db.models import BooleanField, Count, Max, Min, Q, QuerySet
+from django.db.models.expressions import RawSQL
 
 from history import partitions
 from history.choices import Outcome
@@ -18,6 +19,9 @@ from history.terms import FIELDS
 # With more terms than this, rows are searched themselves; with more rows, their ids are not looked up first.
 _TERMS_AT_ONCE: Final = 300
 _BOUNDED_AT_ONCE: Final = 100_000
+# As SQLite must read them, to the letter, to know that an index of failures alone has what is asked for.
+FAILED: Final = Q(RawSQL("NOT (outcome = 'success')", [], BooleanField()))
+NOT_200: Final = Q(RawSQL("NOT (status = 200)", [], BooleanField()))
 _FAILURES: Final = [outcome for outcome in Outcome.values if outcome != Outcome.SUCCESS]
 
 
@@ -56,7 +60,7 @@ class Filters:
         PostgreSQL finds a time range fastest in the order of time, and knows when another index is better. SQLite does
         not, and sorts everything that fits another filter; its ids are in the order of time but for a few seconds.
         """
-        given = Q(**self._exact()) & self._status() & self._texts() & self._time()
+        given = Q(**self._exact()) & self._outcome() & self._status() & self._texts() & self._time()
         by_time = partitions.are_used() and (self.start_time or self.end_time)
         return RequestRecord.objects.filter(given).order_by(*(["-started_at"] if by_time else []), "-id")
 
@@ -65,13 +69,16 @@ class Filters:
             "model": self.model_exact,
             "node_id": self.node_id,
             "api_key_id": self.api_key_id,
-            "outcome": self.outcome,
             "kind": self.kind,
             "stream": self.stream,
             "request_id": self.request_id,
             "client_ip": self.client_ip,
         }
         return {column: value for column, value in columns.items() if value not in (None, "")}
+
+    def _outcome(self) -> Q:
+        given = Q(outcome=self.outcome) if self.outcome else Q()
+        return given & FAILED if self.outcome in _FAILURES else given
 
     def _status(self) -> Q:
         match self.status.lower():
@@ -80,11 +87,12 @@ class Filters:
             case "success":
                 return Q(outcome=Outcome.SUCCESS)
             case "error":  # listed, not negated: the index serves a list
-                return Q(outcome__in=_FAILURES)
+                return Q(outcome__in=_FAILURES) & FAILED
             case text if text.endswith("xx"):
-                return Q(status__gte=int(text[0]) * 100, status__lt=int(text[0]) * 100 + 100)
+                given = Q(status__gte=int(text[0]) * 100, status__lt=int(text[0]) * 100 + 100)
             case text:
-                return Q(status=int(text))
+                given = Q(status=int(text))
+        return given if text in ("200", "2xx") else given & NOT_200
 
     def _texts(self) -> Q:
         found = _containing(self.model, ["model"]) if self.model else Q()

@@ -91,6 +91,20 @@ def _move_counter(cursor, table, before):
     cursor.execute(f"ALTER TABLE {table} ALTER COLUMN id SET DEFAULT nextval('{table}_id_seq')")
 
 
+FAILED = models.Index(fields=['outcome', '-id'], condition=~models.Q(outcome='success'), name='history_req_outcome_89b39d_idx')
+NOT_200 = models.Index(fields=['status', '-id'], condition=~models.Q(status=200), name='history_req_status_fe6956_idx')
+
+
+def index_failures(apps, schema_editor):
+    """SQLite's turn: nearly every row succeeds, and costs two entries less."""
+    if schema_editor.connection.vendor == "postgresql":
+        return
+    requests = apps.get_model("history", "RequestRecord")
+    for index in (FAILED, NOT_200):
+        schema_editor.remove_index(requests, models.Index(fields=index.fields, name=index.name))
+        schema_editor.add_index(requests, index)
+
+
 def collect_terms(apps, schema_editor):
     """The texts of the requests that are there already."""
     day = "(started_at AT TIME ZONE 'UTC')::date" if schema_editor.connection.vendor == "postgresql" else "date(started_at)"
@@ -111,6 +125,10 @@ class Migration(migrations.Migration):
     operations = [
         migrations.SeparateDatabaseAndState(
             state_operations=[
+                migrations.RemoveIndex(model_name='requestrecord', name='history_req_outcome_89b39d_idx'),
+                migrations.RemoveIndex(model_name='requestrecord', name='history_req_status_fe6956_idx'),
+                migrations.AddIndex(model_name='requestrecord', index=FAILED),
+                migrations.AddIndex(model_name='requestrecord', index=NOT_200),
                 migrations.AlterField(
                     model_name='requestattempt',
                     name='record',
@@ -122,7 +140,10 @@ class Migration(migrations.Migration):
                     field=models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='payload', serialize=False, to='history.requestrecord'),
                 ),
             ],
-            database_operations=[migrations.RunPython(partition, elidable=False)],
+            database_operations=[
+                migrations.RunPython(partition, elidable=False),
+                migrations.RunPython(index_failures, elidable=False),
+            ],
         ),
         migrations.CreateModel(
             name='SearchTerm',

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from history.choices import Outcome
+from history.filters import FAILED as NOT_A_SUCCESS
 from history.models import RequestRecord, TokenTotal
 from llmlb_site.lib.reuse import reused_by_cost
 from llmlb_site.lib.svg import Bar, nice_ceiling
@@ -110,7 +111,7 @@ def recent_failures(limit: int = 6) -> list[RequestRecord]:
     """The latest requests that failed for reasons of ours or the nodes', newest first."""
     # One query an outcome: each reads its index backwards; asked for all three at once, SQLite walks the whole table.
     found = chain.from_iterable(
-        RequestRecord.objects.filter(outcome=outcome).order_by("-id")[:limit] for outcome in FAILED
+        RequestRecord.objects.filter(NOT_A_SUCCESS, outcome=outcome).order_by("-id")[:limit] for outcome in FAILED
     )
     return sorted(found, key=lambda record: record.pk, reverse=True)[:limit]
 

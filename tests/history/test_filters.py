@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from history.filters import Filters, is_status
 from history.models import RequestRecord
@@ -78,3 +79,17 @@ def test_a_status_may_be(text: str) -> None:
 @pytest.mark.parametrize("text", ["5", "50", "999", "9xx", "xx", "٤٠٤", "failed", "4x"])
 def test_a_status_may_not_be(text: str) -> None:
     assert not is_status(text)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL plans by what is in the table")
+@pytest.mark.parametrize(
+    ("given", "index"),
+    [
+        ({"outcome": "node_error"}, "history_req_outcome"),
+        ({"status": "error"}, "history_req_outcome"),
+        ({"status": "503"}, "history_req_status"),
+        ({"status": "5xx"}, "history_req_status"),
+    ],
+)
+def test_failures_are_found_in_an_index_of_failures_alone(given: dict[str, Any], index: str) -> None:
+    assert index in Filters(**given).records().explain()

@@ -20,7 +20,8 @@ from routing.core.errors import (
 from routing.core.table import NodeEntry, Principal
 from routing.engine import Engine
 from routing.gateway import auth, intake, provider, relay, replies
-from routing.gateway.attempt import Answered, node_headers, refusal_for, without_address
+from routing.gateway.answered import Answered, refusal_for, without_address
+from routing.gateway.attempt import node_headers
 from routing.gateway.exchange import Exchange
 from routing.gateway.hangup import HangUp
 from routing.protocols.base import Api, Call, Envelope, Plan

@@ -10,7 +10,7 @@ import pytest
 
 from llmlb_site.lib.upstream.base import Target
 from nodes.fake_node import Behaviour
-from routing.gateway.attempt import without_address
+from routing.gateway.answered import without_address
 from tests.routing.conftest import Fleet, MakeFleet, eventually
 
 FAULTS: dict[str, dict[str, Any]] = {

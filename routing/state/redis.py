@@ -295,7 +295,7 @@ class RedisState(MemoryState):
 
     def _nodes_for(self, waiting: Waiting[MemoryLease]) -> str:
         holders = self.table.holders.get(waiting.model, ())
-        return " ".join(f"{node.id} {node.limit}" for node in holders if node.limit and node.id not in waiting.tried)
+        return " ".join(f"{node.id}:{node.limit}" for node in holders if node.limit and node.id not in waiting.tried)
 
     # --- together and alone ---------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ that the process has then, and takes the place of its old one. So nothing that w
     llmlb:slots:waiting         how many wait, over all lines
     llmlb:slots:lines           hash  line → number of its first ticket; a line is one key's requests for one wish
     llmlb:slots:line:LINE       list  of tickets: "NUMBER SESSION PLACE"
-    llmlb:slots:wishes          hash  wish → "NODE LIMIT NODE LIMIT …": which nodes would do; a wish is a model less the
+    llmlb:slots:wishes          hash  wish → "NODE:LIMIT NODE:LIMIT …": which nodes would do; a wish is a model less the
                                       nodes that were tried
     llmlb:slots:number          the last turn or ticket number
     channel llmlb:slots:SESSION "PLACE NODE ELSEWHERE": the place has got a slot on the node
@@ -99,10 +99,11 @@ local function lines_in_order()
   return found
 end
 
--- The node of a wish that has room and the fewest requests, if any has.
-local function room_for(wish)
+-- The node of a wish that has room and the fewest requests, if any has; `freed`: look at this one alone.
+local function room_for(wish, freed)
   local best, least
-  for node, limit in (call('HGET', P .. 'wishes', wish) or ''):gmatch('(%d+) (%d+)') do
+  local nodes = ' ' .. (call('HGET', P .. 'wishes', wish) or '')
+  for node, limit in nodes:gmatch(' (' .. (freed or '%d+') .. '):(%d+)') do
     local total = tonumber(call('HGET', P .. 'totals', node) or 0)
     if total < tonumber(limit) and (not least or total < least) then best, least = node, total end
   end
@@ -123,14 +124,15 @@ local function grant(line, node)
   took_turn(line.key)
 end
 
-local function serve()
+-- `freed`: only this node has got room; `only`: only this wish is new. All else had its chance before.
+local function serve(freed, only)
   local hopeless = {}
   local again = call('EXISTS', P .. 'lines') == 1
   while again do
     again = false
     for _, line in ipairs(lines_in_order()) do
-      if not hopeless[line.wish] then
-        local node = room_for(line.wish)
+      if not hopeless[line.wish] and (not only or line.wish == only) then
+        local node = room_for(line.wish, freed)
         if node then
           grant(line, node)
           again = true
@@ -198,7 +200,7 @@ RELEASE: Final = Script(
     + """
 if not known(ARGV[1]) then return -1 end
 local elsewhere = add(ARGV[1], ARGV[2], -1)
-serve()
+serve(ARGV[2])
 return elsewhere
 """
 )
@@ -212,7 +214,7 @@ local waiting = tonumber(call('GET', P .. 'waiting') or 0)
 if waiting >= tonumber(ARGV[6]) then return {-2, waiting} end
 call('HSET', P .. 'wishes', ARGV[3], ARGV[4])
 local number, position = push(ARGV[1], ARGV[2], ARGV[3], ARGV[5])
-serve()
+serve(nil, ARGV[3])
 return {number, position}
 """
 )

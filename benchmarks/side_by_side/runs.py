@@ -41,21 +41,22 @@ class Case:
         return self.turns > 0
 
 
+# What matters most comes first: a machine that is too slow for all of it runs out of time in the later rows.
 FULL: Final = (
-    Case("1 KB, c=1", "1 KB", 1, 5, 2),
     Case("1 KB, c=16", "1 KB", 16, 7, 2, key=True),
+    Case("stream, c=64", "stream", STREAMS, 5, STREAM_SECONDS, key=True, turns=2),
+    Case("1 KB, c=1", "1 KB", 1, 5, 2),
     Case("1 KB, c=64", "1 KB", 64, 5, 2),
-    Case("1 KB, c=256", "1 KB", 256, 3, 3),
-    Case("1 KB, c=1000", "1 KB", 1000, 3, 4),
     Case("100 KB, c=16", "100 KB", 16, 3, 3),
     Case("5 MB, c=4", "5 MB", 4, 3, 3),
-    Case("stream, c=64", "stream", STREAMS, 5, STREAM_SECONDS, key=True, turns=2),
+    Case("1 KB, c=256", "1 KB", 256, 3, 3),
+    Case("1 KB, c=1000", "1 KB", 1000, 3, 4),
 )
 QUICK: Final = (
-    Case("1 KB, c=1", "1 KB", 1, 2, 1),
     Case("1 KB, c=16", "1 KB", 16, 3, 2, key=True),
-    Case("100 KB, c=16", "100 KB", 16, 2, 1),
     Case("stream, c=64", "stream", STREAMS, 2, STREAM_SECONDS, key=True, turns=1),
+    Case("1 KB, c=1", "1 KB", 1, 2, 1),
+    Case("100 KB, c=16", "100 KB", 16, 1, 1),
 )
 
 

@@ -71,24 +71,28 @@ def remove_member(document: bytes, name: str) -> bytes:
     return b"{" + b",".join(kept) + b"}"
 
 
-def mentions(document: bytes, word: bytes) -> int:
+def mentions(document: bytes, word: bytes, *, any_case: bool = False) -> int:
     """How often a word stands in it, given with its quotes: 0, 1, or 2 for more than once. As a name, or as a text.
 
-    From one quote to the next, which is quick where a picture or a long prompt lies between them; what remains, of
-    many strings, backwards, because CPython looks for bytes several times as fast that way.
+    `any_case`: however it is spelt; the word itself is given in lower case. From one quote to the next, which is quick
+    where a picture or a long prompt lies between them; what remains, of many strings, backwards, because CPython looks
+    for bytes several times as fast that way.
     """
     if len(document) < SHORT_BYTES:
-        return min(document.count(word), 2)
+        return min((document.lower() if any_case else document).count(word), 2)
     seen = 0
     at = document.find(b'"')
     for _ in range(FEW_QUOTES):
         if at < 0:
             return min(seen, 2)
-        seen += document.startswith(word, at)
+        said = document[at : at + len(word)]
+        seen += said == word or (any_case and said.lower() == word)
         at = document.find(b'"', at + 1)
-    last = document.rfind(word, at) if at >= 0 else -1
-    if last >= 0:
-        seen += 1 if seen or document.rfind(word, at, last) < 0 else 2
+    if at >= 0:
+        rest = document[at:].lower() if any_case else document
+        last = rest.rfind(word, 0 if any_case else at)
+        if last >= 0:
+            seen += 1 if rest.rfind(word, 0 if any_case else at, last) < 0 else 2
     return min(seen, 2)
 
 

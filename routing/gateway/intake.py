@@ -84,7 +84,7 @@ def _refuse_second_model(body: bytes) -> None:
 
 def _refuse_other_spellings(body: bytes) -> None:
     """Servers written in Go, such as Ollama, read `Model` as `model`: nobody gets round the limits of a key so."""
-    if body.lower().count(_MODEL) == 1 and b"\\u00" not in body:
+    if document.mentions(body, _MODEL, any_case=True) == 1 and (b"\\" not in body or body.rfind(b"\\u00") < 0):
         return
     if sum(member.name.lower() == "model" for member in document.members(body)) > 1:
         raise parameter_invalid("model", "'model' is given in more than one spelling.", code="duplicate_parameter")

@@ -237,9 +237,10 @@ def test_texts_are_found_in_every_form_of_a_prompt() -> None:
 
 
 @given(
-    st.lists(st.sampled_from([b'"model"', b'"', b" ", b'"m"', b"model", b'\\"', b"x" * 300]), max_size=120),
+    st.lists(st.sampled_from([b'"model"', b'"MoDel"', b'"', b" ", b'"m"', b"model", b'\\"', b"x" * 300]), max_size=120),
     st.booleans(),
 )
 def test_how_often_a_word_stands_in_a_body(pieces: list[bytes], long: bool) -> None:
     body = b" ".join(pieces) + b" " * (document.SHORT_BYTES if long else 0)
     assert document.mentions(body, b'"model"') == min(body.count(b'"model"'), 2)
+    assert document.mentions(body, b'"model"', any_case=True) == min(body.lower().count(b'"model"'), 2)

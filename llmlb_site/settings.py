@@ -110,7 +110,9 @@ def _database() -> dict[str, Any]:
     elif engine.endswith("postgresql"):
         database["CONN_MAX_AGE"] = 0  # the pool keeps them; under ASGI a persistent connection would never be closed
         database["CONN_HEALTH_CHECKS"] = True  # a connection that outlived its server is not handed out
-        database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": LLMLB.database_pool, "timeout": 5}}
+        # A server that was away for long is not tried less and less often: whoever needs it tries anew.
+        pool = {"min_size": 1, "max_size": LLMLB.database_pool, "timeout": 5, "reconnect_timeout": 3}
+        database["OPTIONS"] = {"pool": pool}
     else:
         raise ImproperlyConfigured("LLMLB_DATABASE_URL: only sqlite:// and postgres:// are supported.")
     return database

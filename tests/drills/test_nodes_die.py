@@ -81,12 +81,11 @@ def test_a_node_killed_under_load_loses_no_answer(
     victim, other = node_process(**shape), node_process(**shape)
     routed(running, victim, other)
     answers, cut = asyncio.run(kill_under_load(running, victim, rate=rate, count=count, streams=streams))
-    lost = [answer for answer in answers if answer is None or answer.status != 200 or not answer.whole]
     drill.record(
         f"node SIGKILL at {rate:.0f} requests/s, a second one holds the model",
-        f"{len(lost)} of {count} whole answers lost",
+        loss(answers),
         goal="0 lost",
-        ok=not lost,
+        ok=not lost(answers),
     )
     bad = untold(cut)
     drill.record(
@@ -112,6 +111,12 @@ Fleet = tuple[Product, MakeNodeProcess]
 
 def lost(answers: Sequence[Answer | None]) -> int:
     return sum(answer is None or answer.status != 200 or not answer.whole for answer in answers)
+
+
+def loss(answers: Sequence[Answer | None]) -> str:
+    """How many are lost of how many, and if any, what came instead: statuses, 0 being no answer."""
+    statuses = Counter(answer.status if answer and answer.whole else 0 for answer in answers)
+    return f"{lost(answers)} of {len(answers)} lost" + (f" {dict(statuses)}" if lost(answers) else "")
 
 
 async def load(
@@ -142,7 +147,7 @@ def test_a_node_that_accepts_and_never_answers(fleet: Fleet, drill: Drill) -> No
     late = sum(second > 5 for second in waited)
     drill.record(
         "node that accepts and never answers (time-out 10 s), another one holds the model",
-        f"{lost(answers)} of {len(answers)} lost, {late} waited for the time-out, the longest {waited[-1]:.1f} s",
+        f"{loss(answers)}, {late} waited for the time-out, the longest {waited[-1]:.1f} s",
         goal="0 lost, ≤ 11 s",
         ok=not lost(answers) and waited[-1] <= 11,
     )
@@ -164,7 +169,7 @@ def test_a_node_that_flaps(fleet: Fleet, drill: Drill) -> None:
     answers = asyncio.run(load(running, rate=rate, seconds=1.2 * times, beside=flap))
     drill.record(
         f"node that dies and comes back {times} times in {1.2 * times:.0f} s",
-        f"{lost(answers)} of {len(answers)} lost, {sum(answer.attempts for answer in answers if answer)} attempts",
+        f"{loss(answers)}, {sum(answer.attempts for answer in answers if answer)} attempts",
         goal="0 lost",
         ok=not lost(answers),
     )
@@ -172,7 +177,7 @@ def test_a_node_that_flaps(fleet: Fleet, drill: Drill) -> None:
     answers = asyncio.run(load(running, rate=rate, seconds=0.5 * times))
     drill.record(
         "node that answers every other request with 500",
-        f"{lost(answers)} of {len(answers)} lost, {sum(answer.attempts for answer in answers if answer)} attempts",
+        f"{loss(answers)}, {sum(answer.attempts for answer in answers if answer)} attempts",
         goal="0 lost",
         ok=not lost(answers),
     )

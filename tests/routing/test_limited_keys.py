@@ -179,6 +179,15 @@ async def test_a_limit_of_one_model_leaves_the_others(fleet: Fleet) -> None:
     assert "x-ratelimit-limit-requests" not in answer.headers
 
 
+async def test_of_two_limits_the_one_with_less_left_is_told(fleet: Fleet) -> None:
+    await fleet.add("model-a")
+    of_model = {"model": "model-a", "requests_per_minute": 5, "tokens_per_minute": 100_000}
+    key = await limited(fleet, of_model, requests_per_minute=10, tokens_per_minute=10_000)
+    headers = (await fleet.post(key=key)).headers
+    assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == ("5", "4")
+    assert headers["x-ratelimit-limit-tokens"] == "10000"
+
+
 async def test_anthropics_clients_are_told_in_their_shape(fleet: Fleet) -> None:
     await fleet.add("model-a")
     key = await limited(fleet, requests_per_minute=1)

@@ -121,6 +121,19 @@ async def test_retry_after_is_of_the_oldest_that_makes_room(case: Case) -> None:
     assert abs(large.retry_after - 60_000) <= SLOT
 
 
+async def test_what_leaves_the_minute_leaves_it_bit_by_bit(case: Case) -> None:
+    limit = Limit(1, requests=5)
+    assert await case.admitted(limit, tries=3) == 3
+    await case.clock.forward(30_000)
+    assert await case.admitted(limit) == 2
+    await case.clock.forward(30_000 + SLOT)
+    assert await case.admitted(limit) == 3
+    await case.clock.forward(30_000)
+    assert await case.admitted(limit) == 2
+    await case.clock.forward(10 * WINDOW)
+    assert await case.admitted(limit) == 5
+
+
 async def test_what_a_request_did_not_take_is_free_at_once(case: Case) -> None:
     limit = Limit(1, tokens=100)
     verdict = await case.take(limit, wanted=100)

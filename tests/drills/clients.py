@@ -62,6 +62,10 @@ class Client:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
+    @property
+    def is_open(self) -> bool:
+        return self._reader is not None and not self._reader.at_eof()
+
     async def send(self, data: bytes) -> None:
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
@@ -131,7 +135,11 @@ class Clients:
 
     async def ask(self, data: bytes) -> Answer | None:
         """The answer, or None where the connection ended without one."""
-        client = self._free.pop() if self._free else Client(self._product)
+        client = Client(self._product)
+        while self._free:  # the product lets go of connections that are idle for long, as every client must expect
+            if (client := self._free.pop()).is_open:
+                break
+            client = Client(self._product)
         try:
             answer = await client.ask(data)
         except (OSError, asyncio.IncompleteReadError):

@@ -14,9 +14,10 @@ import logging
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,7 @@ from nodes.runtime.fetching.hub import plan_of
 from nodes.runtime.fetching.origins import Origins
 from nodes.runtime.fetching.part import has_content
 from nodes.runtime.fetching.plan import Plan, RemoteFile, below
-from nodes.runtime.fetching.progress import OVER, Meter, Progress, PullState
+from nodes.runtime.fetching.progress import Meter, Progress, PullState
 from nodes.runtime.fetching.sources import Source, Wish, read_wish
 from nodes.runtime.fetching.transfer import Transfer
 from nodes.runtime.fetching.web import Web
@@ -38,6 +39,8 @@ KEPT: Final = 100
 RESERVE_BYTES: Final = 256 * 1024 * 1024
 LOCK_PAUSE: Final = 0.5
 LOG_STEP: Final = 0.1
+# What broke off and was not asked for again in this time gives its space back.
+ABANDONED_SECONDS: Final = 7 * 86400.0
 _WEIGHTS: Final = (".gguf", ".safetensors", ".bin", ".onnx", ".index.json")
 
 
@@ -124,6 +127,7 @@ class Pulls:
     def _run(self, pull: Pull) -> None:
         web = Web(self.origins, silence=self._silence)
         try:
+            _remove_abandoned(self.models_dir / STAGING)
             _Work(self, pull, web).run()
         except Cancelled:
             pull.meter.finish(PullState.CANCELLED)
@@ -239,5 +243,12 @@ def _move_into_place(staging: Path, root: Path, plan: Plan, files: list[RemoteFi
     shutil.rmtree(staging, ignore_errors=True)
 
 
-def is_over(progress: Progress) -> bool:
-    return progress.status in OVER
+def _remove_abandoned(staging: Path) -> None:
+    """Parts of models that nobody has asked for in a week. Those at work are written to, so they are not as old."""
+    for folder in staging.glob("*/"):
+        newest = time.time()
+        with suppress(OSError):  # another pull is just moving it into place
+            newest = max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
+        if time.time() - newest > ABANDONED_SECONDS:
+            log.info("removed: what is left of a pull that broke off long ago (%s)", folder.name)
+            shutil.rmtree(folder, ignore_errors=True)

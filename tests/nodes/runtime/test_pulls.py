@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from nodes.runtime.fetching.failures import BadWish, OriginRefused
 from nodes.runtime.fetching.origins import Origins
 from nodes.runtime.fetching.progress import Progress, PullState
-from nodes.runtime.fetching.pulls import RESERVE_BYTES, STAGING, Pulls
+from nodes.runtime.fetching.pulls import ABANDONED_SECONDS, RESERVE_BYTES, STAGING, Pulls
 from nodes.runtime.fetching.sources import Wish
 from tests.support.file_server import FileServer
 
@@ -332,6 +333,20 @@ def test_a_disk_that_fills_up_meanwhile_keeps_what_has_arrived(tmp_path: Path, h
     )
     assert "failed tiny.gguf cannot be written" in run.stdout, run.stderr
     assert in_place(tmp_path) == set()
+
+
+def test_what_was_left_long_ago_gives_its_space_back(hub: FileServer, pull: Pull, models: Path) -> None:
+    week_ago = time.time() - ABANDONED_SECONDS - 60
+    for name in ("old", "new"):
+        left = models / STAGING / name / "model.gguf.part"
+        left.parent.mkdir(parents=True)
+        left.write_bytes(b"x")
+        if name == "old":
+            for path in (left, left.parent):
+                os.utime(path, (week_ago, week_ago))
+    hub.add_repository(REPO, {"tiny.gguf": WEIGHTS})
+    assert pull().status is PullState.SUCCESS
+    assert [path.name for path in (models / STAGING).glob("*/")] == ["new"]
 
 
 def test_a_link_that_leads_out_of_the_directory_is_not_followed(

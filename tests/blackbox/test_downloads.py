@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from tests.blackbox.conftest import MakeProduct, models
-from tests.nodes.serving.conftest import aged
 from tests.support import model_files, stand_in_engine
 from tests.support.file_server import FileServer
-from tests.support.node_server import NodeServer
+from tests.support.node_server import NodeServer, aged
 from tests.support.product import Product, wait_until
 
 

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ import httpx
 import pytest
 
 from tests.blackbox.conftest import MakeProduct, models
-from tests.nodes.serving.conftest import aged, seen
 from tests.support import model_files, stand_in_engine
-from tests.support.node_server import NodeServer
+from tests.support.node_server import NodeServer, seen, serving_nodes
 from tests.support.product import Product, wait_until
 
 Serve = Callable[..., NodeServer]
@@ -27,16 +25,8 @@ Serve = Callable[..., NodeServer]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """`serve(models_dir, gpu_backend="metal", …)`: a node that is up."""
-    programs = stand_in_engine.install(tmp_path / "engines")
-    with ExitStack() as stack:
-
-        def make(models_dir: Path, *, environment: dict[str, str] | None = None, **settings: Any) -> NodeServer:
-            aged(models_dir)
-            log = {"STAND_IN_LOG": str(models_dir.parent / f"{models_dir.name}.log")}
-            node = NodeServer(models_dir, programs=programs, environment={**log, **(environment or {})}, **settings)
-            return stack.enter_context(node)
-
+    """See `serving_nodes`."""
+    with serving_nodes(stand_in_engine.install(tmp_path / "engines")) as make:
         yield make
 
 

@@ -16,8 +16,7 @@ import pytest
 from scripts import demo_models
 from scripts.demo import EMBEDDING_MODEL, HEARING_MODEL, MODELS_DIR, VOICE
 from tests.blackbox.test_real_nodes import SAID, words_of
-from tests.nodes.serving.conftest import aged
-from tests.support.node_server import NodeServer
+from tests.support.node_server import NodeServer, aged
 
 PACKAGES = ("faster_whisper", "piper", "onnxruntime", "tokenizers", *demo_models.PACKAGES)
 missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]

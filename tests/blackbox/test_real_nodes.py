@@ -21,9 +21,8 @@ import pytest
 from scripts import demo_models
 from scripts.demo import CHAT_MODEL, EMBEDDING_MODEL, HEARING_MODEL, MODELS_DIR, VOICE, Node, demo_nodes
 from tests.blackbox.conftest import MakeProduct, models
-from tests.nodes.serving.conftest import aged
 from tests.support import model_files
-from tests.support.node_server import NodeServer
+from tests.support.node_server import NodeServer, aged
 from tests.support.product import Product, wait_until
 
 PACKAGES = ("xllamacpp", "faster_whisper", "piper", "onnxruntime", "tokenizers", *demo_models.PACKAGES)

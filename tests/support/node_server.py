@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -18,6 +20,38 @@ from tests.support.product import ROOT, free_port, wait_until
 
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 45.0
+
+
+@contextmanager
+def serving_nodes(programs: Path) -> Iterator[Callable[..., NodeServer]]:
+    """`serve(models_dir, idle_secs=1, …)`: a node that is up, with a log of what its engines saw: see `seen`."""
+    with ExitStack() as stack:
+
+        def make(models_dir: Path, *, environment: Mapping[str, str] | None = None, **settings: Any) -> NodeServer:
+            aged(models_dir)
+            log = {"STAND_IN_LOG": str(_log_of(models_dir))}
+            node = NodeServer(models_dir, programs=programs, environment={**log, **(environment or {})}, **settings)
+            return stack.enter_context(node)
+
+        yield make
+
+
+def seen(node: NodeServer) -> list[str]:
+    """What the node's engines have noted, line by line."""
+    path = _log_of(node.models_dir)
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _log_of(models_dir: Path) -> Path:
+    return models_dir.parent / f"{models_dir.name}.log"
+
+
+def aged(folder: Path) -> Path:
+    """As if every file had been there for a minute: what was just written is not listed yet."""
+    then = time.time() - 60
+    for path in [folder, *folder.rglob("*")]:
+        os.utime(path, (then, then))
+    return folder
 
 
 class NodeServer:

@@ -117,7 +117,7 @@ class Node:
     def _gauges(self) -> dict[str, tuple[str, float]]:
         listed = self.listed()
         executable = sum(not entry.reason for entry in listed)
-        running = self.pool.running.values()
+        running = list(self.pool.running.values())
         return {
             "llmlb_node_models_executable": ("Models that are offered.", executable),
             "llmlb_node_models_refused": ("Models of the directory that are not offered.", len(listed) - executable),

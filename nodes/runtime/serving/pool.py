@@ -78,14 +78,14 @@ class EnginePool:
             yield running
         finally:
             running.active -= 1
-            running.last_used = time.time()
+            running.touch()
             running.slots.release()
 
     async def load(self, model: ModelFile, engine: Engine) -> RunningEngine:
         """The model's engine, started if it does not run. Raises: Refused, where there is no room for it now."""
         running = self.running.get(model.id)
         if running is not None and running.state is not State.FAILED:
-            running.last_used = time.time()
+            running.touch()
             return running
         async with self._making_room:
             running = self.running.get(model.id)  # another request may have started it meanwhile
@@ -117,7 +117,6 @@ class EnginePool:
 
     async def tidy(self, current: Callable[[str], ModelFile | None]) -> None:
         """Unload what is idle for too long, and what is on disk no more or as another file than was loaded."""
-        now = time.time()
         for model_id, running in list(self.running.items()):
             if running.state is State.FAILED:  # and nobody was waiting to be told
                 self._give_up(running)
@@ -126,7 +125,7 @@ class EnginePool:
             model = current(model_id)
             if model is None or model.modified != running.model.modified:
                 await self.unload(model_id, "its files are gone or have changed")
-            elif self._config.idle and now - running.last_used > self._config.idle:
+            elif self._config.idle and running.idle_seconds > self._config.idle:
                 await self.unload(model_id, f"nobody asked for it for {self._config.idle:g} seconds")
 
     async def close(self) -> None:
@@ -151,7 +150,7 @@ class EnginePool:
         if failure is None:
             return ""
         if failure.modified != model.modified or time.monotonic() > failure.until:
-            del self._failures[model.id]
+            self._failures.pop(model.id, None)  # asked for from several threads
             return ""
         return failure.reason
 
@@ -170,7 +169,8 @@ class EnginePool:
     @property
     def memory_bytes(self) -> int:
         """What the engines hold of this machine's memory, as far as the system tells."""
-        processes = [running.process for running in self.running.values() if running.process is not None]
+        running = list(self.running.values())  # at once: this is called from other threads, too
+        processes = [each.process for each in running if each.process is not None]
         return sum(process.memory_bytes() or 0 for process in processes)
 
     async def _take_slot(self, running: RunningEngine) -> None:
@@ -190,7 +190,7 @@ class EnginePool:
             if not idle:
                 message = f"There is no memory for '{model.id}' until another model has done its work."
                 raise Refused(429, "model_busy", message, kind="rate_limit_error", retry_after=RETRY_BUSY_SECONDS)
-            oldest = min(idle, key=lambda running: running.last_used)
+            oldest = max(idle, key=lambda running: running.idle_seconds)
             await self.unload(oldest.model.id, f"to make room for {model.id}")
 
 

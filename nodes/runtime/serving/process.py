@@ -17,6 +17,7 @@ from nodes.runtime.engines.base import Launch
 from nodes.runtime.serving.logs import ENGINE
 
 STOP_SECONDS: Final = 5.0
+KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has but one way to end a process
 LAST_WORDS_SECONDS: Final = 1.0  # for the lines that are still on their way
 LINES_KEPT: Final = 20
 MAX_LINE: Final = 2000
@@ -76,7 +77,7 @@ class EngineProcess:
 
     def kill(self) -> None:
         """End it and everything that it started, now."""
-        self._signal(signal.SIGKILL)
+        self._signal(KILL)
 
     def memory_bytes(self) -> int | None:
         """What it and its children hold of this machine's memory; None where the system does not tell (not Linux)."""

@@ -59,6 +59,7 @@ class RunningEngine:
         self.slots = asyncio.Semaphore(setup.parallel)
         self.loaded_at: float | None = None
         self.last_used = time.time()
+        self._touched = time.monotonic()
         self.launch: Launch | None = None
         self.target: Target | None = None
         self.process: EngineProcess | None = None
@@ -77,6 +78,16 @@ class RunningEngine:
     @property
     def is_idle(self) -> bool:
         return self.active == 0 and self.waiting == 0 and self.state is not State.LOADING
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since it was last asked for something, or had answered."""
+        return time.monotonic() - self._touched
+
+    def touch(self) -> None:
+        """It is being used."""
+        self.last_used = time.time()
+        self._touched = time.monotonic()
 
     @property
     def seconds_left(self) -> float:

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.nodes.serving.conftest import MakeNode, aged, seen
+from tests.nodes.serving.conftest import MakeNode
 from tests.support import model_files
-from tests.support.node_server import NodeServer
+from tests.support.node_server import NodeServer, aged, seen
 from tests.support.product import wait_until
 
 MIB = 1024 * 1024

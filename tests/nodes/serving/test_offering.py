@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from llmlb_site import __version__
-from tests.nodes.serving.conftest import MakeNode, aged
+from tests.nodes.serving.conftest import MakeNode
 from tests.support import model_files
-from tests.support.node_server import NodeServer
+from tests.support.node_server import NodeServer, aged
 from tests.support.product import ROOT, wait_until
 
 

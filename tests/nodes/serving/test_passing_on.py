@@ -14,8 +14,9 @@ from llmlb_site.lib.upstream.faults import BrokenFault, NodeFault, TimeoutFault
 from nodes.runtime.serving.http import Refused
 from nodes.runtime.serving.intake import read_asked
 from nodes.runtime.serving.relay import Relay, refusal_for
-from tests.nodes.serving.conftest import MakeNode, seen
+from tests.nodes.serving.conftest import MakeNode
 from tests.support import model_files
+from tests.support.node_server import seen
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"

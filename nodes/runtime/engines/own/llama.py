@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
+import threading
 
 from nodes.runtime.engines.own.orphan import end_with_parent
 
@@ -33,7 +33,7 @@ def main() -> None:
     end_with_parent()
     server = xllamacpp.Server(parameters)
     print(f"llama.cpp serves {options.alias} at {server.listening_address}", flush=True)  # noqa: T201  # to the node's log
-    signal.pause()
+    threading.Event().wait()
 
 
 def _options() -> argparse.Namespace:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,8 @@ CACHE: Final = ROOT / ".bench"
 INSTALL_SECONDS: Final = 600
 # nginx and wrk live there, and not everyone's PATH has it.
 SEARCH: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+APT_INSTALL: Final = ("apt-get", "install", "-y", "-q", "--no-install-recommends")
+POLICY: Final = Path("/usr/sbin/policy-rc.d")
 VERSION_FLAGS: Final = {"nginx": "-v", "haproxy": "-v", "wrk": "-v"}
 
 
@@ -56,16 +60,29 @@ def debian(program: str, package: str) -> str:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise NotInstalled(f"{program} is not installed (apt-get install {package}), and this is not root on Debian")
     print(f"installing {package} ...", flush=True)
-    if not shutil.which("apt-get") or not has_package_lists():
-        run("apt-get", "update", "-q")
-    run("apt-get", "install", "-y", "-q", "--no-install-recommends", package)
+    with no_services_started():
+        try:
+            run(*APT_INSTALL, package)
+        except NotInstalled:  # perhaps the lists of packages are not there yet, or old
+            run("apt-get", "update", "-q")
+            run(*APT_INSTALL, package)
     if found := shutil.which(program, path=SEARCH):
         return found
     raise NotInstalled(f"{package} brought no {program}")
 
 
-def has_package_lists() -> bool:
-    return any(Path("/var/lib/apt/lists").glob("*_Packages*"))
+@contextlib.contextmanager
+def no_services_started() -> Iterator[None]:
+    """A package's program is wanted, not the service that Debian starts with it (policy-rc.d, exit code 101)."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink(missing_ok=True)
 
 
 def run(*command: str, check: bool = True) -> None:

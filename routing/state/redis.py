@@ -251,7 +251,8 @@ class RedisState(MemoryState):
             lease = super()._grant(waiting)
         else:
             free = [node for node in self.table.holders.get(waiting.model, ()) if not node.limit]
-            found = select_node(waiting.model, free, self.live, self._strategy, waiting.tried) if free else None
+            asked = (waiting.model, free, self.live, self._strategy, waiting.tried, waiting.affinity)
+            found = select_node(*asked) if free else None
             lease = self._unlimited_lease(found) if found is not None else None
         if lease is not None:
             self._leave_line(place)

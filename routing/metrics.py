@@ -43,10 +43,12 @@ class Durations(msgspec.Struct):
 class Tally(msgspec.Struct):
     """What was counted since the start: plain figures, so that those of several processes can be added up.
 
-    `requests` by kind and outcome, `durations` by kind, `cloud_requests` by provider and status, the rest by provider.
+    `requests` by kind and outcome, `limit_refusals` by kind and limit, `durations` by kind, `cloud_requests` by provider
+    and status, the rest by provider.
     """
 
     requests: dict[str, dict[str, int]] = {}
+    limit_refusals: dict[str, dict[str, int]] = {}
     durations: dict[str, Durations] = {}
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -55,7 +57,11 @@ class Tally(msgspec.Struct):
 
     def add(self, other: Tally) -> None:
         """Count what another process counted, too."""
-        for ours, theirs in ((self.requests, other.requests), (self.cloud_requests, other.cloud_requests)):
+        for ours, theirs in (
+            (self.requests, other.requests),
+            (self.limit_refusals, other.limit_refusals),
+            (self.cloud_requests, other.cloud_requests),
+        ):
             for name, counts in theirs.items():
                 known = ours.setdefault(name, {})
                 for label, count in counts.items():
@@ -107,6 +113,11 @@ class Metrics:
         tally.prompt_tokens += prompt or 0
         tally.completion_tokens += completion or 0
 
+    def observe_limit(self, kind: str, limit: str) -> None:
+        """One request that was refused because its key has reached a limit."""
+        limits = self.tally.limit_refusals.setdefault(kind, {})
+        limits[limit] = limits.get(limit, 0) + 1
+
     def observe_cloud(self, provider: str, status: int, seconds: float) -> None:
         """One request that a cloud provider was asked. `status` is the client's."""
         statuses = self.tally.cloud_requests.setdefault(provider, {})
@@ -153,6 +164,8 @@ class _Counters(Collector):
         tally = self._tally
         labels = ["kind", "outcome"]
         yield _counted("llmlb_requests", "Requests by kind and outcome.", labels, tally.requests)
+        said = "Requests refused for a limit of their key."
+        yield _counted("llmlb_limit_refusals", said, ["kind", "limit"], tally.limit_refusals)
         said = "From first byte in to last byte out."
         yield _measured("llmlb_request_duration_seconds", said, "kind", tally.durations)
         tokens = CounterMetricFamily("llmlb_tokens", "Tokens by kind of token.", labels=["type"])

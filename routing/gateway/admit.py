@@ -40,6 +40,7 @@ async def admit(exchange: Exchange, engine: Engine, limits: KeyLimits) -> None:
     verdict = await engine.limits.reserve(applying, wanted_tokens(api, call))
     exchange.limit_headers = headers_of(applying, verdict.minutes, exchange.dialect)
     if verdict.denial is not None:
+        engine.metrics.observe_limit(api.kind, verdict.denial.kind)
         raise refusal_of(verdict.denial)
     exchange.hold = verdict.hold
 

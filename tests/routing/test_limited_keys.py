@@ -50,6 +50,8 @@ async def test_a_burst_is_admitted_exactly_and_the_rest_told_when(fleet: Fleet) 
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     assert refused.headers["x-ratelimit-reset-requests"].startswith(("1m", "59s", "58s", "57s"))
     assert "x-ratelimit-limit-tokens" not in refused.headers
+    metrics = (await fleet.client.get("/metrics", headers=bearer(fleet.key))).text
+    assert 'llmlb_limit_refusals_total{kind="chat",limit="requests"} 30.0' in metrics
 
 
 async def test_each_answer_tells_what_is_left(fleet: Fleet) -> None:

@@ -43,8 +43,8 @@ class Durations(msgspec.Struct):
 class Tally(msgspec.Struct):
     """What was counted since the start: plain figures, so that those of several processes can be added up.
 
-    `requests` by kind and outcome, `limit_refusals` by kind and limit, `durations` by kind, `cloud_requests` by provider
-    and status, the rest by provider.
+    `requests` by kind and outcome, `limit_refusals` by kind and limit, `durations` by kind, `cloud_requests` by
+    provider and status, the rest by provider.
     """
 
     requests: dict[str, dict[str, int]] = {}

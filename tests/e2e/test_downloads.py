@@ -10,6 +10,7 @@ from playwright.async_api import expect
 
 from nodes.fake_node import Behaviour, FakeNode, running_fake_node
 from tests.e2e.conftest import OpenPage
+from tests.e2e.test_accessibility import faults
 from tests.support.product import Product
 
 
@@ -54,3 +55,21 @@ async def test_a_viewer_watches(open_page: OpenPage, product: Product, own: Fake
     await expect(page.locator("#downloads .meter-bar")).to_be_visible()
     await expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
     await expect(page.get_by_role("link", name="Download a model…")).to_have_count(0)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_nothing_serious_on_these_pages(
+    open_page: OpenPage, product: Product, own: FakeNode, axe: str, theme: str
+) -> None:
+    own.behaviour = Behaviour(download_seconds=60)
+    own.own.loaded = ["org/chat"]
+    node = product.add_node("own", own.url)
+    for model in ("org/new", "no-repository"):
+        product.post(f"/api/nodes/{node['id']}/download", json={"model": model})
+    page = await open_page("ken", f"/nodes/{node['id']}/", color_scheme=theme)
+    await expect(page.locator("#downloads .meter-bar")).to_be_visible()
+    await expect(page.locator("#downloads .badge.is-error")).to_be_visible()
+    assert await faults(page, axe) == []
+    for path in ("download", "models/delete", "logs"):
+        await page.goto(f"/nodes/{node['id']}/{path}")
+        assert await faults(page, axe) == [], path

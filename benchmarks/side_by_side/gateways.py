@@ -123,6 +123,7 @@ class Ours:
         return self._product.process.pid
 
     def stop(self) -> None:
+        machine.thaw(self.pid)
         with contextlib.suppress(AssertionError):  # it had to be killed, and was
             self._product.stop()
 

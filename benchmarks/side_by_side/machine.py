@@ -62,11 +62,27 @@ class Process:
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL to what is left of the group."""
+        thaw(self.pid)
         for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
+
+
+def freeze(pid: int) -> None:
+    """Stop the tree where it is: it waits, and takes nothing from those that are measured now."""
+    _signal_tree(pid, signal.SIGSTOP)
+
+
+def thaw(pid: int) -> None:
+    _signal_tree(pid, signal.SIGCONT)
+
+
+def _signal_tree(pid: int, number: signal.Signals) -> None:
+    for one in tree(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, number)
 
 
 def tree(pid: int) -> list[int]:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final
 
 from benchmarks import choosing, many_streams, processes
-from benchmarks.side_by_side import bodies, gateways, goals, load, rest, runs
+from benchmarks.side_by_side import bodies, gateways, goals, load, machine, rest, runs
 from benchmarks.side_by_side.gateways import CannotStart, Gateway, Node
 from benchmarks.side_by_side.results import Writer
 from benchmarks.side_by_side.runs import Bench, Case
@@ -99,6 +99,8 @@ class Session:
         for gateway in running:
             with contextlib.suppress(load.LoadError):  # it is told again in each row
                 bench.warm_up(gateway)
+        for gateway in running:
+            machine.freeze(gateway.pid)
         for case in self._plan.cases():
             for round in range(case.rounds):
                 self._round(bench, case, [node, *running], round)
@@ -125,7 +127,7 @@ class Session:
                 self._writer.say(f"# out of time: {case.name}, {gateway.name}, round {round + 1}")
                 continue
             try:
-                self._writer.add(bench.run(case, gateway, round))
+                self._writer.add((bench.run if isinstance(gateway, Node) else bench.run_alone)(case, gateway, round))
             except load.LoadError as error:
                 self._writer.say(f"# no figures: {case.name}, {gateway.name}: {error}")
 

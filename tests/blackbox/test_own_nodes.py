@@ -83,6 +83,24 @@ def test_what_metal_alone_can_run_never_reaches_cuda(product: MakeProduct, serve
         assert ask(running, "for-cuda").headers["x-llmlb-node"] == "cuda"
 
 
+def test_apis_that_an_engine_does_not_speak_are_translated(product: MakeProduct, serve: Serve, tmp_path: Path) -> None:
+    """MLX knows chat alone; other engines of the same node speak the others."""
+    model_files.snapshot(tmp_path / "models" / "for-metal")
+    node = serve(tmp_path / "models", gpu_backend="metal")
+    with product() as running:
+        running.add_node("own", node.url)
+        said = {"model": "for-metal", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 9}
+        messages = running.post(
+            "/v1/messages", json=said, headers={**running.headers, "anthropic-version": "2023-06-01"}
+        )
+        assert messages.status_code == 200, messages.text
+        assert messages.json()["content"][0]["text"] == "Hello from a stand-in."
+        responses = running.post("/v1/responses", json={"model": "for-metal", "input": "hello"})
+        assert responses.status_code == 200, responses.text
+        assert responses.json()["output"][0]["content"][0]["text"] == "Hello from a stand-in."
+        assert listed(running, "own")["excluded_models"] == []
+
+
 def test_a_model_that_is_loaded_on_demand_is_waited_for(product: MakeProduct, serve: Serve, tmp_path: Path) -> None:
     model_files.gguf(tmp_path / "models" / "a" / "model.gguf")
     slow = {"STAND_IN_LOAD_SECONDS": "2"}

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
 from nodes.runtime.config import BadSetting, NodeConfig, read_config, variable_of
 from tests.support.product import ROOT
@@ -57,3 +58,10 @@ def test_a_value_may_come_from_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("LLM_RUNTIME_API_KEY_FILE", str(tmp_path / "key"))
     assert read_config().api_key == "a secret"
     assert "a secret" not in repr(read_config())
+
+
+def test_django_knows_the_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        call_command("node", "serve", "--help")
+    assert ended.value.code == 0
+    assert "LLM_RUNTIME_MODELS_DIR" in capsys.readouterr().out

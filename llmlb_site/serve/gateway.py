@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 from django.conf import settings
 
@@ -16,6 +18,11 @@ log = logging.getLogger("llmlb.serve")
 
 def _nothing() -> None:
     """There is nothing beside the listener."""
+
+
+def _cannot_renew(number: int, frame: FrameType | None) -> None:
+    """A service manager's reload must not end what it is to renew."""
+    log.warning("one process alone cannot be renewed: set LLMLB_PROCESSES to 2 or more, or restart it")
 
 
 def run(
@@ -31,6 +38,8 @@ def run(
 
     runtime = application.runtime
     runtime.engine.siblings = siblings
+    if siblings is None and settings.LLMLB.scaled:
+        signal.signal(signal.SIGHUP, _cannot_renew)
 
     def start_draining() -> None:
         runtime.draining = True

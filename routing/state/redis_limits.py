@@ -21,11 +21,12 @@ PART: Final = "limits"  # its name in /readyz, beside the link's own
 
 # A window is a hash: the amount of each slot, `u` the sum, `o` the oldest slot that may be there, `n` the newest.
 # What processes hold is a hash: `c:<process>` requests running, `r:<process>` tokens that these have reserved.
-# Budgets are a hash: `d<day>` and `m<month>`.
+# Budgets are plain numbers, of a day and of a month.
 _COMMON: Final = (
     LIVENESS
     + f"""
 local SLOT, SLOTS = {SLOT}, {SLOTS}
+local DAYS_KEPT, MONTH_KEPT = 3, 70 -- days
 local slot = math.floor(now / SLOT)
 local function number(value) return value and tonumber(value) or 0 end
 local function leaves(of) return (of + 1) * SLOT + SLOT * SLOTS - now end
@@ -103,12 +104,11 @@ local function held(key, exactly)
 end
 
 -- What is used of a budget, which may be less than a process knows: then something was lost here.
-local function budget(key, field, known)
-  local used = number(redis.call('HGET', key, field))
+local function budget(key, days, known)
+  local used = number(redis.call('GET', key))
   known = tonumber(known)
   if known > used then
-    redis.call('HSET', key, field, known)
-    redis.call('EXPIRE', key, 4000000)
+    redis.call('SET', key, known, 'EX', days * 86400)
     return known
   end
   return used
@@ -119,18 +119,18 @@ end
 """
 )
 
-# KEYS: of each limit requests, tokens, held, budgets. ARGV: process, wanted (-1: only look), day, month, and of each
-# limit requests, tokens, concurrent, day, month, and what this process knows of the day and the month.
+# KEYS: of each limit requests, tokens, held, day, month. ARGV: process, wanted (-1: only look), and of each limit
+# requests, tokens, concurrent, day, month, and what this process knows of the day and the month.
 # Answers 1 or 0 (not admitted), and a Reading of each limit; of the waits and resets only where it is 0.
 _RESERVE: Final = Script(
     _COMMON
     + """
-local process, wanted, day, month = ARGV[1], tonumber(ARGV[2]), 'd' .. ARGV[3], 'm' .. ARGV[4]
+local process, wanted = ARGV[1], tonumber(ARGV[2])
 local looks = wanted < 0
 if looks then wanted = 0 end
-local count, admitted, readings = #KEYS / 4, true, {}
+local count, admitted, readings = #KEYS / 5, true, {}
 for i = 0, count - 1 do
-  local key, arg = i * 4, 4 + i * 7
+  local key, arg = i * 5, 2 + i * 7
   local requests, tokens, concurrent = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3])
   local of_day, of_month = tonumber(ARGV[arg + 4]), tonumber(ARGV[arg + 5])
   local r = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
@@ -142,8 +142,8 @@ for i = 0, count - 1 do
     r[4] = used_of(KEYS[key + 2])
     if r[4] + math.min(wanted, tokens) > tokens then admitted = false end
   end
-  r[9] = budget(KEYS[key + 4], day, ARGV[arg + 6])
-  r[10] = budget(KEYS[key + 4], month, ARGV[arg + 7])
+  r[9] = budget(KEYS[key + 4], DAYS_KEPT, ARGV[arg + 6])
+  r[10] = budget(KEYS[key + 5], MONTH_KEPT, ARGV[arg + 7])
   r[7], r[8] = held(KEYS[key + 3], false)
   local function fit()
     return (concurrent == 0 or r[7] < concurrent)
@@ -157,7 +157,7 @@ for i = 0, count - 1 do
 end
 if looks then admitted = false end
 for i = 0, count - 1 do
-  local key, arg = i * 4, 4 + i * 7
+  local key, arg = i * 5, 2 + i * 7
   local requests, tokens, r = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2]), readings[i + 1]
   if not admitted then
     if requests > 0 then r[2], r[3] = waits(KEYS[key + 1], r[1], 1, requests) end
@@ -174,7 +174,7 @@ return {admitted and 1 or 0, slot, leaves(slot), readings}
 """
 )
 
-# KEYS as above. ARGV: process, slot, wanted, used, day, month, 1 if the request counts, and of each limit tokens.
+# KEYS as above. ARGV: process, slot, wanted, used, 1 if the request counts, and of each limit tokens.
 _SETTLE: Final = Script(
     _COMMON
     + """
@@ -191,21 +191,22 @@ local function let_go(key, field, amount)
     redis.call('HDEL', key, field)
   end
 end
-for i = 0, #KEYS / 4 - 1 do
-  local key = i * 4
-  if ARGV[7] == '0' then give_back(KEYS[key + 1], 1) end
+for i = 0, #KEYS / 5 - 1 do
+  local key = i * 5
+  if ARGV[5] == '0' then give_back(KEYS[key + 1], 1) end
   if used < wanted then
     give_back(KEYS[key + 2], wanted - used)
-  elseif used > wanted and ARGV[8 + i] ~= '0' then
+  elseif used > wanted and ARGV[6 + i] ~= '0' then
     used_of(KEYS[key + 2])
     add(KEYS[key + 2], used - wanted)
   end
   let_go(KEYS[key + 3], 'c:' .. process, 1)
   let_go(KEYS[key + 3], 'r:' .. process, wanted)
   if used > 0 then
-    redis.call('HINCRBY', KEYS[key + 4], 'd' .. ARGV[5], used)
-    redis.call('HINCRBY', KEYS[key + 4], 'm' .. ARGV[6], used)
-    redis.call('EXPIRE', KEYS[key + 4], 4000000)
+    redis.call('INCRBY', KEYS[key + 4], used)
+    redis.call('EXPIRE', KEYS[key + 4], DAYS_KEPT * 86400)
+    redis.call('INCRBY', KEYS[key + 5], used)
+    redis.call('EXPIRE', KEYS[key + 5], MONTH_KEPT * 86400)
   end
 end
 """
@@ -285,7 +286,7 @@ class RedisLimiter:
 
     async def _ask(self, limits: Sequence[Limit], wanted: int, unix: int) -> Any:
         period = period_of(unix // DAY)
-        arguments: list[Argument] = [self._link.process, wanted, period.day, period.month]
+        arguments: list[Argument] = [self._link.process, wanted]
         for limit in limits:
             known = self._own.of(limit)
             arguments += (limit.requests, limit.tokens, limit.concurrent, limit.day, limit.month)
@@ -296,7 +297,7 @@ class RedisLimiter:
             if answer[0]:
                 self._settle(limits, answer[1], wanted, 0, period, counts=False)
 
-        return await self._link.run(_RESERVE, self._keys(limits), *arguments, unwanted=take_back)
+        return await self._link.run(_RESERVE, self._keys(limits, period), *arguments, unwanted=take_back)
 
     def _settle(
         self, limits: Sequence[Limit], slot: int, wanted: int, used: int, period: Period, *, counts: bool
@@ -304,8 +305,8 @@ class RedisLimiter:
         of_each = [limit.tokens for limit in limits]
         self._link.tell_script(
             _SETTLE,
-            self._keys(limits),
-            *(self._link.process, slot, wanted, used, period.day, period.month, int(counts)),
+            self._keys(limits, period),
+            *(self._link.process, slot, wanted, used, int(counts)),
             *of_each,
         )
 
@@ -329,5 +330,6 @@ class RedisLimiter:
             numbers = [number for _id, *both in held for number in both]
             self._link.tell_script(_RESTATE, keys, self._link.process, *numbers)
 
-    def _keys(self, limits: Sequence[Limit]) -> tuple[str, ...]:
-        return tuple(f"{self._prefix}{limit.id}:{part}" for limit in limits for part in "rthb")
+    def _keys(self, limits: Sequence[Limit], period: Period) -> tuple[str, ...]:
+        parts = ("r", "t", "h", f"d{period.day}", f"m{period.month}")
+        return tuple(f"{self._prefix}{limit.id}:{part}" for limit in limits for part in parts)

@@ -88,4 +88,5 @@ def _matches(origin: str, pattern: str) -> bool:
     scheme, _, rest = pattern.partition("://")
     if not rest.startswith("*."):
         return origin == pattern
-    return origin.startswith(f"{scheme}://") and origin.endswith(rest[1:]) and len(origin) > len(scheme) + 3 + len(rest)
+    host = origin.removeprefix(f"{scheme}://")
+    return host != origin and host.endswith(rest[1:]) and host != rest[1:]

@@ -5,75 +5,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import random
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from nodes.runtime.fetching.failures import BadWish, OriginRefused
-from nodes.runtime.fetching.origins import Origins
-from nodes.runtime.fetching.progress import Progress, PullState
-from nodes.runtime.fetching.pulls import ABANDONED_SECONDS, RESERVE_BYTES, STAGING, Pulls
+from nodes.runtime.fetching.progress import PullState
+from nodes.runtime.fetching.pulls import ABANDONED_SECONDS, RESERVE_BYTES, STAGING
 from nodes.runtime.fetching.sources import Wish
+from tests.nodes.fetching.conftest import OTHER, REPO, WEIGHTS, Pull, in_place, pulls_of
 from tests.support.file_server import FileServer
-
-WEIGHTS = random.Random(1).randbytes(300_000)
-OTHER = random.Random(2).randbytes(300_000)
-REPO = "Some-Org/Tiny-GGUF"
-Pull = Callable[..., Progress]
-
-
-@pytest.fixture
-def hub() -> Iterator[FileServer]:
-    with FileServer().running() as server:
-        yield server
-
-
-@pytest.fixture
-def store() -> Iterator[FileServer]:
-    """A server of files that is not the hub."""
-    with FileServer().running() as server:
-        yield server
-
-
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    return tmp_path / "models"
-
-
-def pulls_of(hub: FileServer, models: Path, *, env: dict[str, str] | None = None, **fields: Any) -> Pulls:
-    models.mkdir(exist_ok=True)
-    origins = Origins.from_environment({"HF_BASE_URL": hub.url, **(env or {})})
-    return Pulls(models, origins, first_pause=0.01, **{"silence": 5.0, **fields})
-
-
-@pytest.fixture
-def pull(hub: FileServer, models: Path) -> Pull:
-    """`pull("org/repo", **Wish's fields)`: fetch it, to the end, in a process state of its own."""
-
-    def run(model: str = REPO, *, env: dict[str, str] | None = None, silence: float = 5.0, **wish: Any) -> Progress:
-        pulls = pulls_of(hub, models, env=env, silence=silence)
-        begun = pulls.start(Wish(model, **wish))
-        assert begun.wait(20)
-        return begun.progress
-
-    return run
-
-
-def in_place(models: Path) -> set[str]:
-    """Every file that a scan could see."""
-    found = set()
-    for folder, folders, names in os.walk(models):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found |= {(Path(folder) / name).relative_to(models).as_posix() for name in names}
-    return found
-
 
 # --- what a server may do -----------------------------------------------------------------------------------------
 
@@ -360,71 +304,7 @@ def test_a_link_that_leads_out_of_the_directory_is_not_followed(
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-# --- manifests ----------------------------------------------------------------------------------------------------
-
-
-def manifest_of(hub: FileServer, **changes: Any) -> dict[str, Any]:
-    hub.add("/files/a.gguf", WEIGHTS)
-    file = {"filename": "a.gguf", "size_bytes": len(WEIGHTS), "url": f"{hub.url}/files/a.gguf"}
-    file["sha256"] = hashlib.sha256(WEIGHTS).hexdigest()
-    return {"model_id": "team/tuned", "files": [{**file, **changes}]}
-
-
-def test_a_manifest_says_what_to_fetch(hub: FileServer, pull: Pull, models: Path) -> None:
-    assert pull("", manifest=manifest_of(hub)).model == "team/tuned"
-    assert in_place(models) == {"team/tuned/a.gguf"}
-
-
-def test_a_manifests_file_without_a_url_is_one_of_its_repository(hub: FileServer, pull: Pull, models: Path) -> None:
-    hub.add(f"/{REPO}/resolve/main/a.gguf", WEIGHTS)
-    manifest = {**manifest_of(hub, url=None), "repo": REPO}
-    assert pull("", manifest=manifest).status is PullState.SUCCESS
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"filename": "../../etc/passwd"}, "not a path"),
-        ({"filename": "/etc/passwd"}, "not a path"),
-        ({"filename": ".pulls/x"}, "not a path"),
-        ({"filename": "a\\b.gguf"}, "not a path"),
-        ({"filename": "a\0.gguf"}, "not a path"),
-        ({"url": "https://example.org/a.gguf"}, "https://example.org is not an allowed origin"),
-        ({"url": "file:///etc/passwd"}, "begins with https://"),
-        ({"url": ""}, "neither a repo nor a url"),
-        ({"sha256": "abc"}, "a sha256 that is none"),
-        ({"sha256": "0" * 64}, "another hash"),
-        ({"size_bytes": 5}, "5 were promised"),
-        ({"size_bytes": -5}, "a size that is none"),
-    ],
-)
-def test_a_manifest_that_cannot_be_is_refused(
-    hub: FileServer, pull: Pull, models: Path, changes: dict[str, Any], says: str
-) -> None:
-    done = pull("", manifest=manifest_of(hub, **changes))
-    assert done.status is PullState.FAILED
-    assert says in done.error
-    assert in_place(models) == set()
-
-
-# --- what may be asked for ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("model", ["", "nosuch", "a/b/c", "../etc/passwd", "a/..", "a b/c", "org/repo:", "-x/y"])
-def test_what_names_no_model_is_refused_at_once(hub: FileServer, models: Path, model: str) -> None:
-    with pytest.raises(BadWish):
-        pulls_of(hub, models).start(Wish(model))
-    assert hub.asked == []
-
-
-def test_a_url_of_a_foreign_server_is_refused_at_once(hub: FileServer, models: Path) -> None:
-    with pytest.raises(OriginRefused, match=r"https://example.org is not"):
-        pulls_of(hub, models).start(Wish("https://example.org/model.gguf"))
-
-
-def test_credentials_in_a_url_are_refused(hub: FileServer, models: Path) -> None:
-    with pytest.raises(BadWish, match="credentials"):
-        pulls_of(hub, models).start(Wish("https://me:secret@huggingface.co/a/b"))
+# --- naming and progress ----------------------------------------------------------------------------------------------
 
 
 def test_a_page_of_hugging_face_stands_for_its_file(hub: FileServer, pull: Pull, models: Path) -> None:

@@ -52,6 +52,7 @@ def _follow(gateway: gateways.Gateway, body: bytes, *, count: int, spread: float
 
 
 def main() -> int:
+    machine.end_as_on_ctrl_c()
     with tempfile.TemporaryDirectory(prefix="llmlb-bench-") as folder, machine.pinned(machine.LOAD_CORES):
         figures, errors = measure(Path(folder), count=int(sys.argv[1]) if len(sys.argv) > 1 else STREAMS)
     for name, value in figures.items():

@@ -101,6 +101,7 @@ def own_database(server: str, name: str) -> Iterator[str]:
 
 
 def main() -> int:
+    machine.end_as_on_ctrl_c()
     with tempfile.TemporaryDirectory(prefix="llmlb-bench-") as folder:
         try:
             figures, errors = measure(Path(folder))

@@ -7,15 +7,14 @@ every sample to `benchmarks/results/` and prints the tables. Load goes over loop
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from benchmarks.side_by_side import documents, gateways, install, machine, report, results
@@ -34,12 +33,13 @@ def main(arguments: Sequence[str]) -> int:
     if options.write_docs is not None:
         documents.write(results.FOLDER / options.write_docs if options.write_docs else latest())
         return 0
-    signal.signal(signal.SIGTERM, end)
+    machine.end_as_on_ctrl_c()
     try:
         install.debian("wrk", "wrk")
     except install.NotInstalled as error:
         print(f"no load without wrk: {error}", file=sys.stderr)
         return 1
+    install_peers(options)
     os.sched_setaffinity(0, machine.LOAD_CORES)
     writer = begin(arguments, quick=options.quick)
     minutes = options.minutes or (QUICK_MINUTES if options.quick else FULL_MINUTES)
@@ -81,6 +81,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def install_peers(options: argparse.Namespace) -> None:
+    """Before the clock starts. What cannot be had is told when it would be started."""
+    for peer in PEERS:
+        if options.only is None or peer.name in options.only:
+            with contextlib.suppress(install.NotInstalled):
+                install.program_of(peer)
+
+
 def begin(arguments: Sequence[str], *, quick: bool) -> Writer:
     """The results file, with what must be known of the run at its top."""
     now = datetime.now().astimezone()
@@ -108,11 +116,6 @@ def list_peers() -> int:
     for peer in PEERS:
         print(f"{peer.name:<24} {peer.package}; {peer.source}")
     return 0
-
-
-def end(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends as Ctrl-C does: everything that was started is stopped."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

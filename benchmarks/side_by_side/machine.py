@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -144,6 +145,15 @@ def wait_until_quiet(pid: int, *, seconds: float) -> bool:
         if cpu_seconds(pid) - before <= QUIET_SHARE * QUIET_PROBE_SECONDS:
             return True
     return False
+
+
+def end_as_on_ctrl_c() -> None:
+    """SIGTERM ends this program as Ctrl-C does: everything that it started is stopped."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def describe() -> dict[str, str]:

@@ -53,6 +53,7 @@ def vllm_router(*more: str) -> Callable[[Place], list[str]]:
         f"--port={place.port}",
         f"--worker-urls=http://127.0.0.1:{place.node_port}",
         f"--prometheus-port={place.metrics_port}",
+        "--prometheus-host=127.0.0.1",
         *more,
     ]
 

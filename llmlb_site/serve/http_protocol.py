@@ -60,6 +60,7 @@ class Cycle:
         self._gone: Callable[[], None] | None = None
         self._head = b""
         self._chunked = False
+        self._until_close = False
         self._length_left = 0
 
     # --- told by the protocol -------------------------------------------------------------------------------------
@@ -154,6 +155,7 @@ class Cycle:
         self.response_started = True
         self._expects_continue = False
         self._chunked = self.scope["method"] != "HEAD" and status not in _NO_BODY
+        self._until_close = False
         parts: list[bytes] = []
         closes = False
         count = 0  # a value that holds a whole line would pass for two headers
@@ -161,7 +163,7 @@ class Cycle:
             name = name.lower()
             if name == b"content-length":
                 self._chunked = False
-                self._length_left = int(value)
+                self._length_left = int(value) if status not in _NO_BODY else 0
             elif name == b"transfer-encoding":
                 continue  # ours to say
             elif name == b"connection":
@@ -172,7 +174,9 @@ class Cycle:
             parts.append(b"connection: close\r\n")
             count += 1
         self.keep_alive = self.keep_alive and not closes
-        if self._chunked:
+        if self._chunked and self.scope["http_version"] == "1.0":  # which has no chunks (RFC 9112, 6.1)
+            self._chunked, self._until_close = False, True
+        elif self._chunked:
             parts.append(b"transfer-encoding: chunked\r\n")
             count += 1
         lines = b"".join(parts)
@@ -204,7 +208,8 @@ class Cycle:
 
     def _write_counted(self, head: bytes, body: bytes, more: bool) -> None:
         self._length_left -= len(body)
-        if self._length_left < 0 or (self._length_left and not more):
+        wrong = self._length_left < 0 or (self._length_left and not more)
+        if wrong and not self._until_close:
             self._transport.close()  # the client must not take it for whole
             raise RuntimeError("an answer of another length than its Content-Length says")
         if len(body) <= JOINED_BYTES:

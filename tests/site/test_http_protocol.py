@@ -78,9 +78,16 @@ async def test_pieces_without_a_length_are_chunked() -> None:
     assert body == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
 
 
+async def test_http_1_0_has_no_chunks_and_its_body_ends_with_the_connection() -> None:
+    async with serving(answering(b"one", b"two", b"")) as connect:
+        answer = await ask(connect, b"GET / HTTP/1.0\r\nHost: here\r\n\r\n")
+    assert b"chunked" not in answer
+    assert answer.endswith(b"\r\n\r\nonetwo")
+
+
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 async def test_no_body_where_none_may_be(method: str, status: int) -> None:
-    headers = ((b"content-length", b"5"),) if status == 200 else ()
+    headers = ((b"content-length", b"5"),) if status != 204 else ()
     pieces = (b"hello",) if status == 200 else (b"",)
     async with serving(answering(*pieces, status=status, headers=headers)) as connect:
         answer = await ask(connect, request(method, "/", b"", CLOSE))

@@ -40,6 +40,7 @@ def replace_limits(key: ApiKey, limits: Sequence[Mapping[str, Any]], *, actor: A
     for number, model in enumerate(models):
         if model in models[:number]:
             raise Invalid(_("There are two limits for the same model."), field=f"limits.{number}.model")
+    ApiKey.objects.select_for_update().get(pk=key.pk)  # of two who set them at once the later one wins, whole
     before = [_values_of(limit) for limit in KeyLimit.objects.filter(key=key)]
     if sorted(before, key=_by_model) == sorted(wanted, key=_by_model):
         return

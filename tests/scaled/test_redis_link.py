@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import hiredis
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from llmlb_site.lib import health
 from routing.state.redis_link import AGAIN_SECONDS, CONNECT_SECONDS, RedisDown, RedisLink, Script
 from tests.support.private_redis import PrivateRedis
+from tests.support.product import free_port
 
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 SUM = ("sum",)
@@ -129,6 +136,57 @@ async def test_a_refusal_is_the_callers_and_one_that_nobody_hears_renews_the_con
         while not ups:
             await asyncio.sleep(0.01)
     assert await link.run(ADD, SUM, 1) == 2
+
+
+async def test_it_is_let_in_with_a_password_and_not_without() -> None:
+    with PrivateRedis(more=("--requirepass", "secret")) as server:
+        for credentials, is_up in (("", False), (":wrong@", False), (":secret@", True), ("default:secret@", True)):
+            link = RedisLink(server.url.replace("redis://", f"redis://{credentials}"))
+            await link.start()
+            assert link.up == is_up, credentials
+            await link.aclose()
+
+
+async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with PrivateRedis(more=("--unixsocket", str(path))):
+        link = RedisLink(f"unix://{path}?db=3")
+        await link.start()
+        assert await link.run(ADD, SUM, 1) == 1
+        await link.aclose()
+
+
+async def test_tls_is_checked_against_the_authority_that_is_named(tmp_path: Path) -> None:
+    key, certificate = self_signed(tmp_path)
+    port = free_port()
+    tls = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    with PrivateRedis(more=(*tls, "--tls-auth-clients", "no")):
+        url = f"rediss://localhost:{port}/3"
+        for options, is_up in ((f"?ssl_ca_certs={certificate}", True), ("?ssl_cert_reqs=none", True), ("", False)):
+            link = RedisLink(url + options)
+            await link.start()
+            assert link.up == is_up, options
+            await link.aclose()
+
+
+def self_signed(directory: Path) -> tuple[Path, Path]:
+    """A key, and a certificate for localhost that is its own authority."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (directory / "key.pem").write_bytes(pem)
+    (directory / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return directory / "key.pem", directory / "certificate.pem"
 
 
 async def test_without_a_redis_a_start_returns_and_calls_fail_at_once() -> None:

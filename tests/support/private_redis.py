@@ -14,10 +14,11 @@ from tests.support.product import free_port, wait_until
 
 
 class PrivateRedis:
-    """Empty at each start: nothing is kept on disk. Use as a context manager."""
+    """Empty at each start: nothing is kept on disk. Use as a context manager. `more`: further options of its own."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", *, more: tuple[str, ...] = ()) -> None:
         self.host = host
+        self._more = more
         self.port = free_port()
         self._directory = tempfile.TemporaryDirectory(prefix="llmlb-redis-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -40,7 +41,7 @@ class PrivateRedis:
 
     def start(self) -> None:
         where = ["--port", str(self.port), "--bind", self.host, "--protected-mode", "no", "--dir", self._directory.name]
-        command = ["redis-server", *where, "--save", "", "--appendonly", "no"]
+        command = ["redis-server", *where, "--save", "", "--appendonly", "no", *self._more]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(self._answers, seconds=10, what="Redis answers")
 
@@ -63,6 +64,8 @@ class PrivateRedis:
         client = redis.Redis(host=self.host, port=self.port, socket_timeout=1)
         try:
             return bool(client.ping())
+        except redis.AuthenticationError:
+            return True
         except redis.RedisError:
             return False
         finally:

@@ -20,6 +20,7 @@ from tests.blackbox.conftest import MakeProduct, models
 from tests.drills.clients import Answer, Clients, percentile, request
 from tests.drills.conftest import Drill, MakeNodeProcess
 from tests.drills.servers import PostgreSQL, Redis, Server
+from tests.support.node_process import NodeProcess
 from tests.support.product import Product, wait_until
 
 RATE: Final = 50.0  # requests a second
@@ -57,8 +58,8 @@ class Load:
         return sum(1 for answer in self.answers if answer is None or answer.status != 200)
 
     @property
-    def p99_ms(self) -> float:
-        return percentile([answer.seconds * 1000 for answer in self.answers if answer], 0.99)
+    def p95_ms(self) -> float:
+        return percentile([answer.seconds * 1000 for answer in self.answers if answer], 0.95)
 
 
 @asynccontextmanager
@@ -90,6 +91,12 @@ async def eventually(product: Product, wanted: str, *, seconds: float) -> dict[s
     return found
 
 
+def excluded(product: Product) -> set[str]:
+    """The nodes on which a model is excluded, as the database has it."""
+    nodes = product.get("/api/nodes").json()
+    return {node["name"] for node in nodes["nodes"] if node["excluded_models"]}
+
+
 async def complete(rows: Callable[[], int], wanted: int) -> None:
     await asyncio.to_thread(
         wait_until, lambda: rows() >= wanted, seconds=REPLAY_SECONDS, what=f"the history has its {wanted} rows"
@@ -108,10 +115,11 @@ def redis_server() -> Iterator[Redis]:
         yield server
 
 
-def start_scaled(product: MakeProduct, postgresql: PostgreSQL, redis_server: Redis, url: str) -> Product:
+def start_scaled(product: MakeProduct, postgresql: PostgreSQL, redis_server: Redis, *nodes: NodeProcess) -> Product:
     given = {"LLMLB_DATABASE_URL": postgresql.url, "LLMLB_REDIS_URL": redis_server.url}
     running = product(new=True, environment=given).start()
-    running.add_node("node-1", url)
+    for number, node in enumerate(nodes, start=1):
+        running.add_node(f"node-{number}", node.url)
     wait_until(lambda: "model-a" in models(running), seconds=10, what="its model is offered")
     return running
 
@@ -126,13 +134,15 @@ async def test_a_server_that_is_down_stops_no_request(
     redis_server: Redis,
 ) -> None:
     seconds = 60.0 if drill.full else 3.0
-    running = start_scaled(product, postgresql, redis_server, node_process().url)
+    dying = node_process()
+    running = start_scaled(product, postgresql, redis_server, node_process(), dying)
     servers: dict[str, list[Server]] = {"database": [postgresql], "redis": [redis_server]}
     victims = servers.get(gone, [postgresql, redis_server])
     async with load(running) as asked:
         for victim in victims:
             victim.kill()
-        said = await eventually(running, "degraded", seconds=5)
+        said = await eventually(running, "degraded", seconds=10)
+        dying.kill()  # what is known of nodes changes meanwhile, too
         await asyncio.sleep(seconds)
         refused = await asyncio.to_thread(running.get, "/v1/models", headers={"Authorization": "Bearer sk_" + "0" * 60})
         for victim in victims:
@@ -148,10 +158,10 @@ async def test_a_server_that_is_down_stops_no_request(
     rows, different, total = (postgresql.count(query) for query in (COUNT, DIFFERENT, TOTAL))
     drill.record(
         f"{gone} down for {seconds:g} s at {RATE:g} rps",
-        f"{asked.lost} of {asked.sent} lost, p99 {asked.p99_ms:.0f} ms, {rows} rows ({different} different, "
+        f"{asked.lost} of {asked.sent} lost, p95 {asked.p95_ms:.0f} ms, {rows} rows ({different} different, "
         f"{total} in the totals), /readyz: {', '.join(said['failing'])}",
-        goal=f"0 lost, p99 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
-        ok=asked.lost == 0 and asked.p99_ms <= SLOWEST_MS and rows == different == total == asked.sent,
+        goal=f"0 lost, p95 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
+        ok=asked.lost == 0 and asked.p95_ms <= SLOWEST_MS and rows == different == total == asked.sent,
     )
 
 
@@ -171,9 +181,9 @@ async def test_a_database_that_is_locked_for_long_stops_no_request(
         rows, total = _count(other, DIFFERENT), _count(other, TOTAL)
     drill.record(
         f"SQLite locked for {seconds:g} s at {RATE:g} rps",
-        f"{asked.lost} of {asked.sent} lost, p99 {asked.p99_ms:.0f} ms, {rows} rows, {total} in the totals",
-        goal=f"0 lost, p99 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
-        ok=asked.lost == 0 and asked.p99_ms <= SLOWEST_MS and rows == total == asked.sent,
+        f"{asked.lost} of {asked.sent} lost, p95 {asked.p95_ms:.0f} ms, {rows} rows, {total} in the totals",
+        goal=f"0 lost, p95 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
+        ok=asked.lost == 0 and asked.p95_ms <= SLOWEST_MS and rows == total == asked.sent,
     )
 
 
@@ -198,10 +208,10 @@ async def test_a_disk_that_is_full_stops_no_request(
         sound = database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     drill.record(
         f"disk full for {seconds:g} s at {RATE:g} rps",
-        f"{asked.lost} of {asked.sent} lost, p99 {asked.p99_ms:.0f} ms, {rows} rows, {total} in the totals, "
+        f"{asked.lost} of {asked.sent} lost, p95 {asked.p95_ms:.0f} ms, {rows} rows, {total} in the totals, "
         f"database {'sound' if sound else 'BROKEN'}, /readyz: {', '.join(said['failing'])}",
-        goal=f"0 lost, p99 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
-        ok=asked.lost == 0 and asked.p99_ms <= SLOWEST_MS and rows == total == asked.sent and sound,
+        goal=f"0 lost, p95 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
+        ok=asked.lost == 0 and asked.p95_ms <= SLOWEST_MS and rows == total == asked.sent and sound,
     )
 
 

@@ -20,10 +20,12 @@ def delete_model(model: ModelFile, models_dir: Path) -> int:
     """Delete what belongs to a model. Returns: how many bytes that were.
 
     Raises:
-        FetchFailed: a file lies outside the directory (a symbolic link leads there), or cannot be deleted.
+        FetchFailed: it has no files, or one that lies outside (a symbolic link leads there) or cannot be deleted.
     """
     root = models_dir.resolve()
     files = list(model.files) or ([model.path] if model.path.is_file() else [])
+    if not files:
+        raise FetchFailed(f"{model.id} has no file here that could be deleted")
     for path in files:
         if not path.parent.resolve().is_relative_to(root):
             raise FetchFailed(f"{model.id} lies outside the models directory")
@@ -35,7 +37,7 @@ def delete_model(model: ModelFile, models_dir: Path) -> int:
             path.unlink()
     except OSError as error:
         raise FetchFailed(f"{model.id} cannot be deleted: {error.strerror}") from error
-    for folder in {path.parent for path in [*files, *blobs]}:
+    for folder in {path.parent.resolve() for path in [*files, *blobs]}:
         _remove_empty(folder, root)
     log.info("deleted: model=%s bytes=%d", model.id, freed)
     return freed

@@ -59,6 +59,7 @@ class Control:
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._next_look: Future[None] | None = None
+        self._awaited: tuple[Future[None], asyncio.Future[None]] | None = None
         self._unsubscribe: list[Callable[[], None]] = []
         # How many changes were announced, and how many of them the event loop's tables contain.
         self._announced = 0
@@ -96,12 +97,11 @@ class Control:
 
     async def catch_up(self, timeout: float = 0.25) -> None:
         """Wait until the tables are as new as this moment, or the database too slow for it to matter."""
-        try:
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self.look())), timeout)
-        except TimeoutError:
-            return
-        except Exception as error:
-            log.debug("the configuration could not be read: %s", type(error).__name__)
+        look = self.look()
+        if self._awaited is None or self._awaited[0] is not look:  # one for all who wait: refusals come by the hundred
+            self._awaited = (look, asyncio.wrap_future(look))
+            self._awaited[1].add_done_callback(_note_failure)
+        await asyncio.wait((self._awaited[1],), timeout=timeout)
 
     def reread(self) -> None:
         """Read the table even if nothing has changed in the database: something has here."""
@@ -184,3 +184,8 @@ class Control:
             with self._lock:
                 self._announced += 1
         self.look()
+
+
+def _note_failure(look: asyncio.Future[None]) -> None:
+    if not look.cancelled() and (error := look.exception()) is not None:
+        log.debug("the configuration could not be read: %s", type(error).__name__)

@@ -18,7 +18,7 @@ import httpx
 
 from tests.support.product import ROOT, free_port, wait_until
 
-START_SECONDS: Final = 20.0
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 45.0
 
 

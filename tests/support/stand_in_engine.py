@@ -64,6 +64,7 @@ def note(line: str) -> None:
 
 class Answering(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     program = ""
 
     def log_message(self, *_: Any) -> None: ...

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tests.drills.clients import DIALECTS, Client, percentile, request
 from tests.drills.conftest import Drill, MakeNodeProcess
-from tests.drills.test_nodes_die import routed
+from tests.drills.fleet import routed
 from tests.support.node_process import NodeProcess
 from tests.support.product import Product, wait_until
 

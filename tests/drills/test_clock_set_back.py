@@ -12,7 +12,7 @@ import httpx
 from tests.blackbox.conftest import MakeProduct
 from tests.drills.clients import request
 from tests.drills.conftest import Drill, MakeNodeProcess
-from tests.drills.test_nodes_die import load, lost, routed, status_of
+from tests.drills.fleet import load, lost, routed, status_of
 from tests.support.product import ROOT, Product, wait_until
 
 PER_MINUTE = 5

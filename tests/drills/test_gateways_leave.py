@@ -15,7 +15,7 @@ import pytest
 from tests.blackbox.conftest import MakeProduct
 from tests.drills.clients import Answer, Client, Clients, percentile, request
 from tests.drills.conftest import Drill, MakeNodeProcess
-from tests.drills.test_nodes_die import routed
+from tests.drills.fleet import routed
 from tests.scaled.conftest import database, redis_server, shared
 from tests.support.product import Product, wait_until
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.blackbox.conftest import MakeProduct
 from tests.drills.conftest import Drill, MakeNodeProcess
-from tests.drills.test_nodes_die import routed
+from tests.drills.fleet import routed
 
 BODY: Final = b'{"model": "model-a", "messages": [{"role": "user", "content": "Hello"}]}'
 CHUNKED: Final = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)

@@ -6,14 +6,14 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.blackbox.conftest import MakeProduct, models
+from tests.blackbox.conftest import MakeProduct
 from tests.drills.clients import DIALECTS, Answer, Clients, paced, percentile, request
 from tests.drills.conftest import Drill, MakeNodeProcess
+from tests.drills.fleet import load, loss, lost, memory, routed, status_of
 from tests.support.node_process import NodeProcess
 from tests.support.product import Product, wait_until
 
@@ -24,16 +24,6 @@ TOLD = {
     "responses": rb"event: (error|response\.failed)",
     "messages": rb"event: error",
 }
-
-
-def routed(product: Product, *nodes: NodeProcess) -> list[int]:
-    """Registers the nodes, without a limit of requests, and returns their ids when their models are offered."""
-    ids = [int(product.add_node(f"node-{node.port}", node.url)["id"]) for node in nodes]
-    for number in ids:
-        product.request("PUT", f"/api/nodes/{number}", json={"max_concurrency": 0}).raise_for_status()
-    wanted = {model for node in nodes for model in node.models}
-    wait_until(lambda: wanted <= models(product), seconds=10, what="their models are offered")
-    return ids
 
 
 async def kill_under_load(
@@ -107,28 +97,6 @@ def fleet(one_product: Product, node_process: MakeNodeProcess) -> Iterator[tuple
 
 
 Fleet = tuple[Product, MakeNodeProcess]
-
-
-def lost(answers: Sequence[Answer | None]) -> int:
-    return sum(answer is None or answer.status != 200 or not answer.whole for answer in answers)
-
-
-def loss(answers: Sequence[Answer | None]) -> str:
-    """How many are lost of how many, and if any, what came instead: statuses, 0 being no answer."""
-    statuses = Counter(answer.status if answer and answer.whole else 0 for answer in answers)
-    return f"{lost(answers)} of {len(answers)} lost" + (f" {dict(statuses)}" if lost(answers) else "")
-
-
-async def load(
-    product: Product, *, rate: float, seconds: float, beside: Callable[[], None] = lambda: None
-) -> list[Answer | None]:
-    """Whole answers asked for at `rate` a second for so long, while something is done in a thread."""
-    clients = Clients(product)
-    doing = asyncio.create_task(asyncio.to_thread(beside))
-    answers = await paced(clients, request(product), rate=rate, count=round(rate * seconds))
-    await doing
-    clients.close()
-    return answers
 
 
 def test_a_node_that_accepts_and_never_answers(fleet: Fleet, drill: Drill) -> None:
@@ -250,10 +218,6 @@ async def share(one: NodeProcess, other: NodeProcess, *, seconds: float) -> floa
     return mine / max(1, mine + others)
 
 
-def status_of(product: Product, node: int) -> str:
-    return str(product.get(f"/api/nodes/{node}").json()["status"])
-
-
 def test_every_node_down(fleet: Fleet, drill: Drill) -> None:
     running, make = fleet
     rate, seconds = (500.0, 20.0) if drill.full else (100.0, 3.0)
@@ -294,9 +258,3 @@ def test_every_node_answers_errors(fleet: Fleet, drill: Drill) -> None:
         goal="≤ 1.2 × (and 256 for the burst)",
         ok=asked <= 1.1 * len(answers) + 260,
     )
-
-
-def memory(product: Product) -> int:
-    """Resident bytes of the product's process."""
-    status = Path(f"/proc/{product.process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024

@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 
 from tests.drills.conftest import Drill, MakeNodeProcess
-from tests.drills.test_nodes_die import routed
+from tests.drills.fleet import routed
 from tests.support.product import Product
 
 ALLOWED: Final = "model-a"

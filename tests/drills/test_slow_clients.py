@@ -13,7 +13,7 @@ from typing import Final
 from tests.blackbox.conftest import MakeProduct
 from tests.drills.clients import Clients, head, percentile, request
 from tests.drills.conftest import Drill, MakeNodeProcess
-from tests.drills.test_nodes_die import routed
+from tests.drills.fleet import routed
 from tests.support.node_process import NodeProcess
 from tests.support.product import Product, wait_until
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.drills.clients import DIALECTS, Client, request
 from tests.drills.conftest import Drill, MakeNodeProcess, is_full
-from tests.drills.test_nodes_die import memory, routed
+from tests.drills.fleet import memory, routed
 from tests.support.product import Product
 
 SECONDS: Final = float(os.environ.get("LLMLB_DRILL_SOAK_SECONDS", "1200"))

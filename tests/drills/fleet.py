@@ -1,0 +1,55 @@
+"""What most drills need: nodes that are routed to, a steady load, and what of it was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.blackbox.conftest import models
+from tests.drills.clients import Answer, Clients, paced, request
+from tests.support.node_process import NodeProcess
+from tests.support.product import Product, wait_until
+
+
+def routed(product: Product, *nodes: NodeProcess) -> list[int]:
+    """Registers the nodes, without a limit of requests, and returns their ids when their models are offered."""
+    ids = [int(product.add_node(f"node-{node.port}", node.url)["id"]) for node in nodes]
+    for number in ids:
+        product.request("PUT", f"/api/nodes/{number}", json={"max_concurrency": 0}).raise_for_status()
+    wanted = {model for node in nodes for model in node.models}
+    wait_until(lambda: wanted <= models(product), seconds=10, what="their models are offered")
+    return ids
+
+
+def status_of(product: Product, node: int) -> str:
+    return str(product.get(f"/api/nodes/{node}").json()["status"])
+
+
+def memory(product: Product) -> int:
+    """Resident bytes of the product's process."""
+    status = Path(f"/proc/{product.process.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+async def load(
+    product: Product, *, rate: float, seconds: float, beside: Callable[[], None] = lambda: None
+) -> list[Answer | None]:
+    """Whole answers asked for at `rate` a second for so long, while something is done in a thread."""
+    clients = Clients(product)
+    doing = asyncio.create_task(asyncio.to_thread(beside))
+    answers = await paced(clients, request(product), rate=rate, count=round(rate * seconds))
+    await doing
+    clients.close()
+    return answers
+
+
+def lost(answers: Sequence[Answer | None]) -> int:
+    return sum(answer is None or answer.status != 200 or not answer.whole for answer in answers)
+
+
+def loss(answers: Sequence[Answer | None]) -> str:
+    """How many are lost of how many, and if any, what came instead: statuses, 0 being no answer."""
+    statuses = Counter(answer.status if answer and answer.whole else 0 for answer in answers)
+    return f"{lost(answers)} of {len(answers)} lost" + (f" {dict(statuses)}" if lost(answers) else "")

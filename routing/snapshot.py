@@ -107,6 +107,7 @@ def node_entry(node: Node) -> NodeEntry:
         enabled=node.enabled,
         node_type=node.node_type,
         speaks=frozenset(node.native_apis),
+        gpu_score=node.gpu_score or 0,
         **_fresh_figures(node),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from routing.core.table import NodeEntry, RoutingTable
+from routing.core.table import NodeEntry, Pair, RoutingTable
 
 # Latencies count as different only beyond this: checks of twins on one network differ by noise alone, and what an
 # inference takes is seconds.
@@ -17,6 +17,8 @@ EMA_ALPHA: Final = 0.2
 # A node that came back is given its share little by little: its caches are cold, and it may have come back ill.
 SLOW_START_SECONDS: Final = 10.0
 SLOW_START_SHARE: Final = 0.1
+# A model that was excluded for less time was not away: its exclusion was taken back, or a probe went well at once.
+AWAY_SECONDS: Final = 5.0
 # Among more holders than this, a part of them is looked at for each request, in turn: as good, and 20 times as fast.
 MANY_HOLDERS: Final = 32
 # A node beyond these is asked only where all are (SPEC-589f2df1). Percent.
@@ -39,6 +41,7 @@ class LiveFigures:
     warming: dict[int, float] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
     _turn_now: float = 0.0
+    _out_since: dict[Pair, float] = field(default_factory=dict)
     _window: int = 0
 
     def has_room(self, node: NodeEntry) -> bool:
@@ -69,9 +72,13 @@ class LiveFigures:
         gone = [id for id, node in before.nodes.items() if id not in after.nodes or not after.nodes[id].online]
         if gone:
             self.forget(gone)
-        back = {id for id, node in before.nodes.items() if not node.online and id in after.nodes}
-        back.update(node_id for node_id, _model in before.excluded - after.excluded)
         now = self.clock()
+        back = {id for id, node in before.nodes.items() if not node.online and id in after.nodes}
+        for pair in after.excluded - before.excluded:
+            self._out_since[pair] = now
+        for pair in before.excluded - after.excluded:
+            if now - self._out_since.pop(pair, 0.0) >= AWAY_SECONDS:
+                back.add(pair[0])
         for node_id in back:
             if node_id in after.nodes and after.nodes[node_id].routable:
                 self.warming[node_id] = now
@@ -153,10 +160,7 @@ def select_node(
 
 def least_busy(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int = 0) -> Selection:
     """Fewest requests in flight for its weight; equals by latency where it really differs; then in turn."""
-    in_flight = live.in_flight
-    loads = [in_flight.get(node.id, 0) / node.weight for node in nodes]
-    least = min(loads)
-    idle = [node for node, load in zip(nodes, loads, strict=True) if load == least]
+    idle = _least_loaded(nodes, live)
     if len(idle) == 1:
         return Selection(idle[0], "least_busy")
     near = _nearest(idle)
@@ -195,12 +199,26 @@ def tps(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int
 def metrics(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int = 0) -> Selection:
     """The least busy of the nodes whose GPU and its memory have room, as they report it (SPEC-589f2df1).
 
-    Where none has room, and for nodes that report nothing, requests in flight alone decide.
+    Of equals the one with the highest capability score; of those with the same, in turn. Where none has room, and for
+    nodes that report nothing, requests in flight alone decide.
     """
     fit = [node for node in nodes if node.gpu_usage <= GPU_BUSY and node.gpu_memory <= GPU_MEMORY_FULL]
     if len(fit) == 1:
         return Selection(fit[0], "gpu_has_room")
-    return least_busy(fit or nodes, model, live)
+    idle = _least_loaded(fit or nodes, live)
+    best = max(node.gpu_score for node in idle)
+    strongest = [node for node in idle if node.gpu_score == best]
+    if len(strongest) == 1 and len(idle) > 1:
+        return Selection(strongest[0], "highest_gpu_score")
+    return least_busy(strongest, model, live)
+
+
+def _least_loaded(nodes: Sequence[NodeEntry], live: LiveFigures) -> list[NodeEntry]:
+    """The nodes with the fewest requests in flight for their weight."""
+    in_flight = live.in_flight
+    loads = [in_flight.get(node.id, 0) / node.weight for node in nodes]
+    least = min(loads)
+    return [node for node, load in zip(nodes, loads, strict=True) if load == least]
 
 
 def prefix(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int = 0) -> Selection:

@@ -17,7 +17,7 @@ class NodeEntry:
 
     `limit` is how many requests it is given at once (0 = no limit), `timeout` the longest time without a byte.
     `speaks` are the paths that it serves itself besides chat, completions and embeddings. `gpu_usage` and
-    `gpu_memory` are percent of what it has, as it reports them; 0 where it does not.
+    `gpu_memory` are percent of what it has, `gpu_score` is 0 to 10000, as it reports them; 0 where it does not.
     """
 
     id: int
@@ -35,6 +35,7 @@ class NodeEntry:
     speaks: frozenset[str] = frozenset()
     gpu_usage: float = 0.0
     gpu_memory: float = 0.0
+    gpu_score: int = 0
 
     @property
     def routable(self) -> bool:

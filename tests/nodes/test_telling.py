@@ -64,7 +64,7 @@ def test_another_number_of_refused_models_is_looked_into(start_fake: StartFake) 
 def test_routing_gets_the_figures_while_they_are_fresh(start_fake: StartFake) -> None:
     node, _fake = registered(start_fake)
     entry = node_entry(reloaded(node))
-    assert (entry.gpu_usage, entry.gpu_memory) == (35.0, 25.0)
+    assert (entry.gpu_usage, entry.gpu_memory, entry.gpu_score) == (35.0, 25.0, 9000)
     Node.objects.update(figures_at=timezone.now() - timedelta(seconds=31))
     entry = node_entry(reloaded(node))
     assert (entry.gpu_usage, entry.gpu_memory) == (0.0, 0.0)

@@ -142,6 +142,14 @@ def test_where_every_gpu_is_busy_or_none_tells_requests_in_flight_decide() -> No
     assert serve([node(1), node(2)], STRATEGIES["metrics"], 10, keep=True) == {1: 5, 2: 5}
 
 
+def test_of_equally_busy_nodes_the_one_with_the_highest_score_is_asked() -> None:
+    """SPEC-589f2df1: fewest active, then capability score, then in turn."""
+    nodes = [node(1, gpu_score=9170), node(2, gpu_score=9850), node(3, gpu_score=9850)]
+    assert serve(nodes, STRATEGIES["metrics"], 10) == {2: 5, 3: 5}
+    assert serve(nodes, STRATEGIES["metrics"], 9, keep=True) == {1: 3, 2: 3, 3: 3}
+    assert serve([node(1), node(2, gpu_score=5, gpu_usage=95.0)], STRATEGIES["metrics"], 4) == {1: 4}
+
+
 def homes(nodes: list[NodeEntry], affinities: range, live: LiveFigures | None = None) -> dict[int, int]:
     """Where each affinity goes on idle nodes."""
     chosen = {}
@@ -228,7 +236,10 @@ def test_a_model_that_is_included_again_eases_its_node_in_and_a_new_node_is_not(
     after = RoutingTable.build([node(1), node(2)], [(1, "m"), (2, "m")])
     live.follow(before, after)
     assert set(live.warming) == {1}
-    live.follow(after, after.without([(1, "m")]))
+    short = after.without([(2, "m")])
+    live.follow(after, short)
+    live.follow(short, after)
+    assert set(live.warming) == {1}, "the exclusion was taken back at once"
     live.follow(after, RoutingTable.build([node(1, online=False)], []))
     assert not live.warming, "gone again"
 

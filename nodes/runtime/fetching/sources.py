@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from nodes.runtime.fetching.failures import BadWish
-from nodes.runtime.fetching.origins import Origins
+from nodes.runtime.fetching.origins import Origins, origin_of
 
 _PART: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REPO: Final = re.compile(rf"({_PART}/{_PART})(?::([A-Za-z0-9._-]{{1,64}}))?(?:@([A-Za-z0-9._/-]{{1,100}}))?")
@@ -85,7 +85,7 @@ def read_wish(wish: Wish, origins: Origins) -> Source:
         return _repository(text, wish)
     origins.check(text)
     if origins.is_hub(text):
-        return _page(text, wish)
+        return _page(text, wish, origins)
     path = urlsplit(text).path
     if path.endswith(".json"):
         return ManifestSource(url=text)
@@ -102,9 +102,12 @@ def _repository(text: str, wish: Wish) -> HubSource:
     return HubSource(repo, revision or wish.revision or "main", wish.filename, wish.quantization or quantization or "")
 
 
-def _page(url: str, wish: Wish) -> HubSource:
+def _page(url: str, wish: Wish, origins: Origins) -> HubSource:
     """`/org/repo`, `/org/repo/tree/<revision>`, `/org/repo/blob|resolve/<revision>/<file>`."""
-    parts = [unquote(part) for part in PurePosixPath(urlsplit(url).path).parts[1:]]
+    path = urlsplit(url).path
+    if origin_of(url) == origin_of(origins.hub):
+        path = path.removeprefix(urlsplit(origins.hub).path)  # a mirror may be a part of another server
+    parts = [unquote(part) for part in PurePosixPath(path).parts[1:]]
     if len(parts) < 2:
         raise BadWish("the URL names no repository")
     source = _repository("/".join(parts[:2]), wish)

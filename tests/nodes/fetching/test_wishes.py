@@ -35,6 +35,12 @@ def test_ways_to_name_a_repository(model: str, source: HubSource) -> None:
     assert read_wish(Wish(model), HUB) == source
 
 
+def test_a_mirror_may_be_a_part_of_another_server() -> None:
+    mirror = Origins.from_environment({"HF_BASE_URL": "https://files.example.org/hf/"})
+    for page in ("https://files.example.org/hf/org/repo", "https://huggingface.co/org/repo"):
+        assert read_wish(Wish(page), mirror) == HubSource("org/repo")
+
+
 def test_other_servers_have_files_and_manifests() -> None:
     file = "https://files.example.org/a.gguf"
     assert read_wish(Wish(file, sha256="A" * 64), MIRROR) == FileSource(file, "a" * 64)

@@ -146,6 +146,9 @@ class EnginePool:
         limit = self._config.memory_bytes
         if limit and needed_bytes(model) > limit:
             return f"it needs about {_gib(needed_bytes(model))}, and this node may use {_gib(limit)}"
+        running = self.running.get(model.id)
+        if running is not None and running.state is State.FAILED:  # until `tidy` sees it: nobody starts it again
+            return running.problem
         failure = self._failures.get(model.id)
         if failure is None:
             return ""
@@ -157,6 +160,9 @@ class EnginePool:
     def forgive(self, model_id: str) -> None:
         """Forget that a model could not be loaded: a person wants it tried again."""
         self._failures.pop(model_id, None)
+        running = self.running.get(model_id)
+        if running is not None and running.state is State.FAILED:
+            del self.running[model_id]
 
     def state_of(self, model_id: str) -> State:
         running = self.running.get(model_id)

@@ -136,6 +136,18 @@ def test_a_model_that_no_engine_can_load_is_taken_out_with_its_reason(tmp_path: 
     wait_until(lambda: node.models() == ["fine", "unloadable"], seconds=10, what="another file gets another chance")
 
 
+def test_a_model_that_fails_when_nobody_waits_is_taken_out_too(tmp_path: Path, serve: MakeNode) -> None:
+    node = serve(folder_of(tmp_path, "unloadable"), load_wait_secs=0)
+    assert node.post("/api/models/load", json={"model": "unloadable"}).status_code == 202
+    wait_until(lambda: node.models() == [], seconds=30, what="it is given up")
+    assert "this model cannot be loaded" in node.reasons()["unloadable"]
+    assert node.chat("unloadable").status_code == 404
+    wait_until(lambda: node.get("/api/ps") == {"models": []}, seconds=5, what="nothing is left of it")
+    assert starts(node) == 3
+    assert node.post("/api/models/load", json={"model": "unloadable"}).status_code == 202, "who asks for it gets a try"
+    wait_until(lambda: starts(node) == 4, seconds=10, what="it is tried again")
+
+
 def test_an_engine_that_is_killed_is_back_and_its_request_told_honestly(tmp_path: Path, serve: MakeNode) -> None:
     node = serve(folder_of(tmp_path, "a"))
     node.chat("a")

@@ -17,7 +17,7 @@ from access.refusals import Invalid
 from llmlb_site.lib.events import publish
 from nodes.client import CallFailed, Target
 from nodes.downloads.engines import FETCHERS, Fetcher, NotThere, Refused, Wanted
-from nodes.models import UNFINISHED, Download, DownloadState, Node, NodeModel
+from nodes.models import Download, DownloadState, Node, NodeModel
 from nodes.queries import get_node
 from nodes.refusals import CannotFetch, NodeRefused, NodeUnreachable, UnknownDownload, UnknownModel
 from nodes.services.lifecycle import check_node_soon
@@ -53,8 +53,8 @@ def start_download(
             audit.record("node.download", actor=actor, target=node.name, details={"model": wanted.name})
             publish("downloads", {"node": node_id})
             enqueue("nodes.follow_downloads")
-    except IntegrityError:
-        return Download.objects.filter(node=node, model=wanted.name, state__in=UNFINISHED).latest("id")
+    except IntegrityError:  # it is under way, or was a moment ago
+        return Download.objects.filter(node=node, model=wanted.name).latest("id")
     return row
 
 

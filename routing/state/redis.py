@@ -215,7 +215,10 @@ class RedisState(MemoryState):
 
     def _give_back(self, session: str, nodes: Sequence[NodeEntry], answer: Any) -> None:
         """Whoever asked has left before the answer came."""
-        if answer != GONE and answer[0] and session == self._session:
+        if answer == GONE:
+            if self._session:
+                self._join()  # it may have been counted when the process joined meanwhile
+        elif answer[0] and session == self._session:
             self._link.tell_script(RELEASE, (), session, nodes[answer[0] - 1].id)
 
     def _unlimited_lease(self, selection: Selection) -> MemoryLease:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -563,6 +564,54 @@ class TestRedisIsAway:
         for each in (*before, *alone, lease):
             each.release()
         await eventually(lambda: one.live.in_flight == two.live.in_flight == {})
+
+    @pytest.mark.parametrize("seed", [1, 2])
+    async def test_whatever_is_lost_on_the_way_nothing_stays_counted(self, processes: Processes, seed: int) -> None:
+        """Requests come, wait, leave and are served while connections break: in the end all is free, here and there."""
+        chance = random.Random(seed)
+        await processes.two(2, 3, 0, queue_max=1000)
+        await processes.start(queue_max=1000)
+        processes.states[2].install(fleet(2, 3, 0))
+        tables = [fleet(2, 3, 0), fleet(2, 3, 0, leave_out=(3,)), fleet(1, 0, 2, leave_out=(3,)), fleet(2, 3)]
+        running: set[asyncio.Task[None]] = set()
+
+        async def request(state: RedisState) -> None:
+            lease: Lease | None = await state.take("m", chance.randint(1, 4))
+            if lease is None:
+                place = await state.queue("m", chance.randint(1, 4))
+                assert place is not None
+                lease = await place.wait(10)
+            try:
+                await asyncio.sleep(chance.random() * 0.03)
+            finally:
+                lease.release()
+
+        for step in range(300):
+            running |= {asyncio.create_task(request(chance.choice(processes.states))) for _ in range(3)}
+            await asyncio.sleep(0.005)
+            if step % 20 == 0:
+                chance.choice(processes.links).renew()
+            if step % 30 == 0:
+                chance.choice(processes.states).install(chance.choice(tables))
+            if step % 25 == 0:
+                processes.time_passes(chance.choice(processes.states))
+            if step % 3 == 0:
+                chance.choice(sorted(running, key=id)).cancel()
+        await eventually(lambda: all(link.up for link in processes.links))
+        for state in processes.states:
+            state.install(fleet(2))
+        for _ in range(200):  # what leaves now is not put right by a connection that breaks later
+            running |= {asyncio.create_task(request(chance.choice(processes.states))) for _ in range(2)}
+            await asyncio.sleep(chance.choice((0, 0.001)))
+            chance.choice([task for task in running if not task.done()]).cancel()
+        results = await asyncio.gather(*running, return_exceptions=True)
+        odd = [each for each in results if each is not None and not isinstance(each, asyncio.CancelledError | Refusal)]
+        assert not odd
+        assert [state.in_flight_here() for state in processes.states] == [{}, {}, {}]
+        await eventually(lambda: all(link.up for link in processes.links))
+        await eventually(lambda: not processes.client.exists("llmlb:slots:totals"))
+        assert not processes.client.exists("llmlb:slots:lines", "llmlb:slots:waiting", "llmlb:slots:wishes")
+        await eventually(lambda: all(not state.live.in_flight for state in processes.states))
 
     async def test_who_waits_keeps_a_place_when_it_is_back(self, processes: Processes) -> None:
         one, two = await processes.two(1)

@@ -1,9 +1,9 @@
 """`llm-comply` on a real llama.cpp server, directly and through the gateway: `python -m benchmarks.compliance`.
 
-Needs requirements-node.txt and requirements-demo.txt, and PyPI for llm-comply itself, which is installed beside, into the system's temporary
-directory. Prints a line per test, and below it what is wrong through the gateway alone. Ends with 1 where a test passes
-directly and not through the gateway. The model is too small to say the same thing twice: what seems lost is tried again
-before it counts.
+Needs requirements-node.txt and requirements-demo.txt, and PyPI for llm-comply itself, which is installed beside,
+into the system's temporary directory. Prints a line per test, and below it what is wrong through the gateway alone.
+Ends with 1 where a test passes directly and not through the gateway. The model is too small to say the same thing
+twice: what seems lost is tried again before it counts.
 """
 
 from __future__ import annotations

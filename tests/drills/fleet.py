@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,14 @@ def memory(product: Product) -> int:
     """Resident bytes of the product's process."""
     status = Path(f"/proc/{product.process.pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def held(product: Product) -> tuple[int, int]:
+    """Slots that are taken on nodes, and requests that wait for one, as the product itself tells."""
+    text = product.get("/metrics").text
+    slots = sum(float(value) for value in re.findall(r"^llmlb_in_flight\S* (\S+)", text, re.M))
+    waiting = sum(float(value) for value in re.findall(r"^llmlb_queue_size\S* (\S+)", text, re.M))
+    return int(slots), int(waiting)
 
 
 async def load(

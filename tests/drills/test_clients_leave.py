@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
 
 from tests.drills.clients import DIALECTS, Client, percentile, request
 from tests.drills.conftest import Drill, MakeNodeProcess
-from tests.drills.fleet import routed
+from tests.drills.fleet import held, routed
 from tests.support.node_process import NodeProcess
 from tests.support.product import Product, wait_until
 
@@ -53,14 +52,6 @@ async def abort(clients: Sequence[tuple[str, Client]]) -> dict[str, float]:
         client.abort()
         await asyncio.sleep(0.001)
     return left
-
-
-def held(product: Product) -> tuple[int, int]:
-    """Slots that are taken on nodes, and requests that wait for one, as the product itself tells."""
-    text = product.get("/metrics").text
-    slots = sum(float(value) for value in re.findall(r"^llmlb_in_flight\S* (\S+)", text, re.M))
-    waiting = sum(float(value) for value in re.findall(r"^llmlb_queue_size\S* (\S+)", text, re.M))
-    return int(slots), int(waiting)
 
 
 def test_clients_that_leave(one_product: Product, node_process: MakeNodeProcess, drill: Drill) -> None:

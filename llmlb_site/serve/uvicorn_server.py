@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from llmlb_site.serve.accepting import AcceptAll
 from llmlb_site.serve.bounds import BoundedProtocol, DrainingState
 from llmlb_site.serve.lifecycle import Lifecycle, until
 from llmlb_site.serve.listener import BACKLOG, drop_vanished
@@ -37,6 +38,8 @@ class DrainingServer(uvicorn.Server):
         self._seen_draining_until = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn only calls it
+        self.config.http_protocol_class = AcceptAll(self.config.http_protocol_class, sockets or [])  # type: ignore[assignment]
         await super().startup(sockets=sockets)
         if self.started:
             self._lifecycle.listening()

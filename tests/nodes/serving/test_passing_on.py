@@ -192,6 +192,15 @@ def test_a_stream_through_a_node_is_the_engines_own(tmp_path: Path, serve: MakeN
     assert (refused.status_code, refused.json()["error"]["message"]) == (500, "this stand-in refuses")
 
 
+def test_images_are_made_by_an_engine_that_has_no_page_for_its_health(tmp_path: Path, serve: MakeNode) -> None:
+    model_files.diffusers(tmp_path / "models" / "painter")
+    node = serve(tmp_path / "models")
+    assert node.get("/v1/models")["data"][0]["engine"] == "stable-diffusion.cpp"
+    answer = node.post("/v1/images/generations", json={"model": "painter", "prompt": "the sea"})
+    assert (answer.status_code, answer.json()["data"]) == (200, [{"b64_json": "aGVsbG8="}])
+    assert node.chat("painter").json()["error"]["code"] == "model_capability_mismatch"
+
+
 def test_a_body_that_is_too_large_is_refused(tmp_path: Path, serve: MakeNode) -> None:
     model_files.gguf(tmp_path / "models" / "a" / "model.gguf")
     node = serve(tmp_path / "models", max_body_bytes=2048)

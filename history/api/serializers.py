@@ -31,7 +31,9 @@ class FilterQuery(serializers.Serializer[Any]):
     end_time = serializers.DateTimeField(required=False, help_text="Requests that began then or earlier.")
     request_id = serializers.CharField(required=False)
     client_ip = serializers.CharField(required=False)
-    q = serializers.CharField(required=False, help_text="Text in model, error, request id or client address.")
+    q = serializers.CharField(
+        required=False, help_text="A part of the model, the error or the client address, or a whole request id."
+    )
 
     def validate_status(self, value: str) -> str:
         if not is_status(value):

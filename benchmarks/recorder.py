@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ["LLMLB_DATA_DIR"] = os.environ.get("BENCH_DATA_DIR") or tempfile.mkdtemp(prefix="llmlb-bench-")
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="llmlb-bench-")  # gone at the end
+os.environ["LLMLB_DATA_DIR"] = os.environ.get("BENCH_DATA_DIR") or _TEMPORARY.name
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmlb_site.settings")
 
 _dice = random.Random(7)

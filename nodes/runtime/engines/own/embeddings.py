@@ -10,7 +10,7 @@ import base64
 import json
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -26,7 +26,7 @@ DEFAULT_TOKENS: Final = 512
 MOST_TOKENS: Final = 1_000_000
 # These number their positions from 2: of 514 there is room for 512 tokens.
 _COUNT_FROM_TWO: Final = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl"})
-Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Vectors: TypeAlias = Any  # numpy's arrays of float32; numpy comes with the engines, and its types are not asked for
 
 
 class Encoder:

@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-os.environ.setdefault("LLMLB_DATA_DIR", tempfile.mkdtemp(prefix="llmlb-bench-"))
+_data_dir = tempfile.TemporaryDirectory(prefix="llmlb-bench-")  # gone with the process
+os.environ.setdefault("LLMLB_DATA_DIR", _data_dir.name)
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmlb_site.settings")
 
 MODEL = "bench-model"

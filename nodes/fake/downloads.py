@@ -6,14 +6,12 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
-from nodes.fake.behaviour import SeenRequest
+from nodes.fake.behaviour import Behaviour, SeenRequest
 from nodes.fake.connection import Connection, head
-
-if TYPE_CHECKING:
-    from nodes.fake_node import FakeNode
+from nodes.fake.kinds import Kind
 
 STEP_SECONDS: Final = 0.05
 LM_STUDIO: Final = "/api/v1/models/download"
@@ -45,10 +43,18 @@ class Task:
         return "failed" if self.error else "success"
 
 
+class Keeper(Protocol):
+    """The fake node whose models they become."""
+
+    models: list[str]
+    kind: Kind
+    behaviour: Behaviour
+
+
 class Downloads:
     """The downloads of one fake node."""
 
-    def __init__(self, node: FakeNode) -> None:
+    def __init__(self, node: Keeper) -> None:
         self._node = node
         self.tasks: dict[str, Task] = {}
 

@@ -93,6 +93,7 @@ class Recorder:
         if not self._collector.is_alive():
             return True
         self._collector.join(timeout)
+        health.forget(SPOOL)
         return self._store.stop(max(0.0, deadline - time.monotonic()))
 
     def health(self) -> Health:

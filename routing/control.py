@@ -86,6 +86,7 @@ class Control:
             unsubscribe()
         self._jobs.put(None)
         self._thread.join(timeout=10)
+        health.forget("configuration")
 
     def look(self) -> Future[None]:
         """Compare the revisions, and read what changed. Callers that ask at the same time share one look."""

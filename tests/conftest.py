@@ -14,6 +14,7 @@ from access import services
 from access.audit import SYSTEM
 from access.models import ApiKey, User
 from access.permissions import Permission, Role
+from llmlb_site.lib import health
 
 PASSWORD = "a long walk along the river"  # the password of everyone here
 
@@ -26,6 +27,13 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("llmlb")
     # Argon2 is slow on purpose; which hasher it is matters to one test, which says so itself.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_reported_yet() -> None:
+    """What the parts of earlier tests said of themselves is not this one's affair."""
+    for part in health.parts():
+        health.forget(part.name)
 
 
 def make_person(username: str, role: Role) -> User:

@@ -6,6 +6,7 @@ Every page is watched: an error in the console, an exception in a script or a re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -81,6 +82,9 @@ def _empty_fleet(product: Product) -> Iterator[None]:
         product.request("DELETE", f"/api/nodes/{node['id']}")
 
 
+CLOSE_SECONDS = 20
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     path = find_browser()
@@ -111,7 +115,9 @@ async def open_page(browser: Browser, product: Product) -> AsyncIterator[OpenPag
 
     yield opened
     for context in contexts:
-        await context.close()
+        # Chromium was seen not to answer to this, once, in the middle of a long run; it ends with the browser then.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(context.close(), CLOSE_SECONDS)
     assert not trouble, "\n".join(trouble)
 
 

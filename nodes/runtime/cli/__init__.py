@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from nodes.runtime.cli.failures import CommandFailed
 from nodes.runtime.config import BadSetting
@@ -29,16 +29,24 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse ends with 2 for a mistake in the arguments, which here says that no node could be reached."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: {message}\n")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one command. Returns its exit code."""
-    parser = argparse.ArgumentParser(prog="manage.py node", description="A node of llmlb: the models of this machine.")
+    parser = Parser(prog="manage.py node", description="A node of llmlb: the models of this machine.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, text) in COMMANDS.items():
         # Its arguments are read when its module is known to be needed: the others stay unimported.
         commands.add_parser(name, help=text, add_help=False)
     chosen, rest = parser.parse_known_args(arguments)
     module = importlib.import_module(f"nodes.runtime.cli.{COMMANDS[chosen.command][0]}")
-    own = argparse.ArgumentParser(prog=f"manage.py node {chosen.command}", description=module.__doc__)
+    own = Parser(prog=f"manage.py node {chosen.command}", description=module.__doc__)
     module.add_arguments(own)
     options = own.parse_intermixed_args(rest)
     try:

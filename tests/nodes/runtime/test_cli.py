@@ -221,3 +221,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [("bake",), ("list", "--colour"), ("show",)])
+def test_a_mistake_in_the_arguments_is_not_a_node_that_is_away(cli: Cli, arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage: manage.py node")

@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_silence",
         "_sink",
+        "_sink_error",
         "_sink_has_enough",
         "_until_close",
         "_waiter",
@@ -75,7 +76,8 @@ class Connection(asyncio.Protocol):
         self._until_close = False
         self._keep_alive = False
         self._paused = False
-        self._error: Exception | None = None
+        self._error: NodeFault | None = None
+        self._sink_error: Exception | None = None
         self._sink: Callable[[bytes], bool] | None = None
         self._sink_has_enough = False
         self._waiter: asyncio.Future[None] | None = None
@@ -146,6 +148,8 @@ class Connection(asyncio.Protocol):
                 await self._wait()
             finally:
                 self._sink = None
+            if self._sink_error is not None:  # before anything else: what came since is not for this sink
+                raise self._sink_error
             if self._sink_has_enough:
                 return True
 
@@ -165,8 +169,8 @@ class Connection(asyncio.Protocol):
         try:
             self._sink_has_enough = not sink(self._taken())
         except Exception as error:
-            self._error = self._error or error
-        if self._sink_has_enough or self._error is not None:
+            self._sink_error = error
+        if self._sink_has_enough or self._sink_error is not None:
             self._sink = None
             self._wake()
 

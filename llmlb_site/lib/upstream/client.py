@@ -90,6 +90,8 @@ class PooledClient:
             for connection in connections:
                 connection.abort()
         self._idle.clear()
+        for connection in tuple(self._asking):  # whoever still waits is told, and the timer ends
+            self._abort(connection)
 
     def _reuse(self, key: PoolKey) -> Connection | None:
         """The connection used last, so that the others may grow old and be closed."""

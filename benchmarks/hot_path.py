@@ -128,7 +128,6 @@ def application_and_key() -> tuple[Any, str]:
     from access.permissions import Permission
     from llmlb_site.asgi import Root
     from routing.core.table import NodeEntry, Principal, RoutingTable
-    from routing.gateway.consumer import Gateway  # noqa: F401  # imported by Root; named so that a move is noticed
 
     root = Root()
     engine = root.runtime.engine

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from typing import Final
 
 import msgspec
-import zstandard
 
 from history.entries import RequestEntry
+from llmlb_site.lib import zstd
 from llmlb_site.lib.crypto import decrypt_bytes, encrypt_bytes
 
 PURPOSE: Final = "history.payload"
 _PLAIN: Final = b"\0"
 _DEFLATED: Final = b"\1"  # as the first version wrote it
 _ZSTD: Final = b"\2"
-_LEVEL: Final = 1  # as small as zlib's first level in a quarter of its time
 _WORTH_COMPRESSING: Final = 200  # bytes; below that there is nothing to save
 
 
@@ -40,16 +38,6 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Bodies)
 
 
-class _Compressor(threading.local):
-    """Making one costs as much as compressing with it, and no two threads may use the same."""
-
-    def __init__(self) -> None:
-        self.compress = zstandard.ZstdCompressor(level=_LEVEL).compress
-
-
-_compressor: Final = _Compressor()
-
-
 def seal(entry: RequestEntry, mode: str) -> Payload | None:
     """The bodies of `entry` as they are stored under `LLMLB_HISTORY_PAYLOADS` = `mode`; None if there is nothing."""
     if mode == "none" or not (entry.request_body or entry.response_body):
@@ -61,7 +49,7 @@ def seal(entry: RequestEntry, mode: str) -> Payload | None:
 def pack(bodies: Bodies, *, encrypted: bool) -> bytes:
     """Both bodies as they are stored."""
     plain = _encoder.encode(bodies)
-    packed = _ZSTD + _compressor.compress(plain) if len(plain) >= _WORTH_COMPRESSING else _PLAIN + plain
+    packed = _ZSTD + zstd.compress(plain) if len(plain) >= _WORTH_COMPRESSING else _PLAIN + plain
     return encrypt_bytes(packed, PURPOSE) if encrypted else packed
 
 
@@ -77,5 +65,5 @@ def unpack(stored: bytes, *, encrypted: bool) -> Bodies:
 
 def _expanded(form: bytes, packed: bytes) -> bytes:
     if form == _ZSTD:
-        return zstandard.ZstdDecompressor().decompress(packed)
+        return zstd.decompress(packed)
     return zlib.decompress(packed) if form == _DEFLATED else packed

@@ -68,6 +68,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, client_ip(scope, self._trusted))
+        exchange.captures = self._keep_payloads
         try:
             await self._dispatch(exchange, scope)
         except Refusal as refusal:

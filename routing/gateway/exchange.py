@@ -53,7 +53,9 @@ class Exchange:
     status: int = 0
     first_byte: float | None = None
     bytes_out: int = 0
-    captured_bytes: int = 0
+    captures: bool = True  # for the history: `captured` is the block at hand, which ends here; see kept.py
+    captured_until: int = 0
+    captured_blocks: Sequence[bytes] = ()
     finished: bool = False
     opaque: bool = False  # the answer is passed on without being understood
     binary: bool = False  # and it is no text: the history keeps its size alone

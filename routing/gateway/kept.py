@@ -7,9 +7,11 @@ from typing import Final
 
 import msgspec
 
+from llmlb_site.lib import zstd
 from routing.gateway.exchange import Exchange
-from routing.gateway.replies import CAPTURE_BYTES
 
+CAPTURE_BYTES: Final = 256 * 1024
+BLOCK_BYTES: Final = 16 * 1024
 # A JSON string of this length without a character that Base64 does not have is no text of a person or a model.
 BLOB_BYTES: Final = 1024
 _BLOB: Final = re.compile(rb"(data:[\w./+;=-]{0,100},)?[A-Za-z0-9+/=_\\-]*")
@@ -22,12 +24,27 @@ def of_request(exchange: Exchange) -> tuple[bytes, bool]:
     return _cut(without_blobs(exchange.body))
 
 
+def begin_block(exchange: Exchange, piece: bytes) -> None:
+    """Capture `piece`, about to be sent, as the first of a new block; the block before is compressed.
+
+    A thousand streams hold what they have said until they are over, and their events repeat themselves.
+    """
+    begin = exchange.bytes_out
+    if not piece or begin >= CAPTURE_BYTES or exchange.binary or not exchange.captures:
+        return
+    if exchange.captured:
+        exchange.captured_blocks = (*exchange.captured_blocks, zstd.compress(b"".join(exchange.captured)))
+    exchange.captured = [piece]
+    exchange.captured_until = min(begin + BLOCK_BYTES, CAPTURE_BYTES)
+
+
 def of_answer(exchange: Exchange) -> tuple[bytes, bool]:
     """The answer as the history keeps it, and whether it was longer."""
     if exchange.binary:
         return msgspec.json.encode({"bytes": exchange.bytes_out}), False
-    body, truncated = _cut(without_blobs(b"".join(exchange.captured)))
-    return body, truncated or (len(exchange.captured) > 1 and exchange.bytes_out > CAPTURE_BYTES)
+    captured = b"".join([*map(zstd.decompress, exchange.captured_blocks), *exchange.captured])
+    body, truncated = _cut(without_blobs(captured))
+    return body, truncated or exchange.bytes_out > len(captured)
 
 
 def without_blobs(body: bytes) -> bytes:

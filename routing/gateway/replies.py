@@ -10,9 +10,8 @@ from urllib.parse import quote
 
 from llmlb_site.lib.upstream.base import Headers
 from routing.core.errors import Refusal
+from routing.gateway import kept
 from routing.gateway.exchange import Exchange, HeaderList, Message
-
-CAPTURE_BYTES: Final = 256 * 1024
 
 # Hop-by-hop (RFC 9110, 7.6.1), what we say ourselves, and what a node has no business to set on our host.
 _NOT_FORWARDED: Final = frozenset(
@@ -87,10 +86,11 @@ def start_message(exchange: Exchange, status: int, headers: HeaderList) -> Messa
 
 def body_message(exchange: Exchange, data: bytes, *, more: bool) -> Message:
     """To be sent at once: from here on the bytes count as sent, and the history has them."""
-    exchange.bytes_out += len(data)
-    if exchange.captured_bytes < CAPTURE_BYTES and not exchange.binary:
+    if exchange.bytes_out < exchange.captured_until:
         exchange.captured.append(data)
-        exchange.captured_bytes += len(data)
+    else:
+        kept.begin_block(exchange, data)
+    exchange.bytes_out += len(data)
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 

@@ -134,11 +134,11 @@ if LLMLB.redis_url:
         }
     }
     CELERY_BROKER_URL = LLMLB.redis_url
-    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"global_keyprefix": "llmlb:celery:"}
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "llmlb:celery:"}
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     CELERY_BROKER_URL = "memory://localhost/"  # the host means nothing, but without one kombu warns
-    CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.05}
+    CELERY_BROKER_TRANSPORT = "llmlb_site.serve.broker:Transport"
 
 # --- Celery: fixed ticks; what is due is a column on the row -------------------------------------------------------
 
@@ -152,9 +152,7 @@ CELERY_TASK_DEFAULT_QUEUE = "llmlb"
 # The schedule is fixed: nothing to keep in a file. Of several beats on one Redis, one ticks.
 CELERY_BEAT_SCHEDULER = "llmlb_site.beat:LeasedScheduler" if LLMLB.redis_url else "llmlb_site.beat:SteadyScheduler"
 CELERY_BEAT_SCHEDULE = {
-    "poll-due-nodes": {"task": "nodes.poll_due", "schedule": 0.5, "options": {"expires": 2}},
-    "probe-excluded-models": {"task": "nodes.probe_excluded", "schedule": 1.0, "options": {"expires": 2}},
-    "follow-downloads": {"task": "nodes.follow_downloads", "schedule": 2.0, "options": {"expires": 2}},
+    "look-after-nodes": {"task": "nodes.tick", "schedule": 1.0, "options": {"expires": 2}},
     "prune-polls": {"task": "nodes.prune_polls", "schedule": 3600.0, "options": {"expires": 600}},
     "refresh-providers": {"task": "models_catalog.refresh_providers", "schedule": 10.0, "options": {"expires": 8}},
     "prepare-history": {"task": "history.prepare_days", "schedule": 3600.0, "options": {"expires": 600}},

@@ -1,7 +1,8 @@
 """Checking the nodes that are due: claimed by a conditional UPDATE, all at once, each written as it comes in.
 
-With the default settings a death or a return shows within 10 s: checks start every 3.5 s (`Node.poll_pause`), a tick
-comes every 0.5 s, and a node that accepts and never answers is known after LLMLB_PROBE_TIMEOUT = 5 s.
+With the default settings a death or a return shows within 10 s: a check is due 3.2 s after the one before
+(`Node.poll_pause`), a tick comes every second, and a node that accepts and never answers is known after
+LLMLB_PROBE_TIMEOUT = 5 s.
 """
 
 from __future__ import annotations

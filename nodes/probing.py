@@ -92,6 +92,8 @@ def claim_due_probes(now: datetime) -> list[Probe]:
     due = NodeModel.objects.filter(
         excluded_at__isnull=False, next_probe_at__lte=now, node__enabled=True, node__status=NodeStatus.ONLINE
     )
+    if not due.exists():  # nearly always, and half the price of the rows
+        return []
     first_of_node = {row.node_id: row for row in due.select_related("node").order_by("-next_probe_at")}
     return [_as_probe(row) for row in first_of_node.values() if _claim(row, now)]
 

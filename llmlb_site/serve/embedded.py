@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from celery import Celery
@@ -20,8 +19,9 @@ from celery.beat import Service
 from celery.worker import WorkController
 from celery.worker import state as celery_worker_state
 
-from llmlb_site.beat import SteadyScheduler
+from llmlb_site.beat import SteadyEntry, SteadyScheduler
 from llmlb_site.lib import health
+from llmlb_site.serve import broker
 
 log = logging.getLogger("llmlb.embedded")
 worker_state: Any = celery_worker_state  # its stubs say that should_stop is always None
@@ -70,6 +70,7 @@ class Worker:
 
     def stop(self) -> None:
         worker_state.should_stop = 0
+        broker.wake()
 
 
 class Beat:
@@ -89,12 +90,10 @@ class Beat:
         self._bring_forward(self._service.scheduler.schedule.values())
         self._service.start()
 
-    def _bring_forward(self, entries: Iterable[Any]) -> None:
+    def _bring_forward(self, entries: Iterable[SteadyEntry]) -> None:
         """Rare tasks run soon after the start too: a server that never stays up for an hour must prune as well."""
-        soon = timedelta(seconds=RARE_TASKS_AFTER_SECONDS)
         for entry in entries:
-            if entry.schedule.run_every > soon:
-                entry.last_run_at = entry.last_run_at - entry.schedule.run_every + soon
+            entry.last_run_at -= max(0.0, entry.every - RARE_TASKS_AFTER_SECONDS)
 
     def stop(self) -> None:
         if self._service is not None:
@@ -178,7 +177,7 @@ class EmbeddedCelery:
         beat.start()
 
     def stop(self, timeout: float = 8.0) -> None:
-        """The worker after the tasks that it is running, whose sleep beat's ticks cut short; then beat."""
+        """The worker after the tasks that it is running; then beat."""
         deadline = time.monotonic() + timeout
         for supervised in self._supervised:
             if not supervised.stop(max(0.1, deadline - time.monotonic())):

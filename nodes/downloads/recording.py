@@ -39,8 +39,10 @@ class Claimed:
 def claim_due(now: datetime) -> list[Claimed]:
     """The downloads that nobody follows, now this worker's."""
     free = Q(followed_until=None) | Q(followed_until__lte=now)
-    due = list(Download.objects.filter(free, state__in=UNFINISHED).select_related("node"))
-    return [_claimed(row) for row in due if _claim(row, now)]
+    due = Download.objects.filter(free, state__in=UNFINISHED)
+    if not due.exists():  # nearly always, and half the price of the rows
+        return []
+    return [_claimed(row) for row in due.select_related("node") if _claim(row, now)]
 
 
 def _claim(row: Download, now: datetime) -> bool:

@@ -57,7 +57,7 @@ def poll(*nodes: Node, timeout: float = 15) -> None:
     assert background().wait_idle(timeout)
 
 
-def run_ticks(until: Callable[[], bool], *, within: float, every: float = 0.5, tick: Any = polling.poll_due) -> float:
+def run_ticks(until: Callable[[], bool], *, within: float, every: float = 1.0, tick: Any = polling.poll_due) -> float:
     """Tick as beat does until something holds. Returns the seconds that it took."""
     started = time.monotonic()
     while not until():

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from access.audit import SYSTEM
 from llmlb_site.lib.models import Revision
-from nodes import polling, services, tasks
+from nodes import polling, probing, services, tasks
 from nodes.background import background
+from nodes.downloads import following
 from nodes.fake_node import Behaviour
 from nodes.models import Node, NodeModel, NodeStatus, NodeType, PollResult
 from tests.nodes.conftest import StartFake, excluded_of, make_node, models_of, poll, reloaded, run_ticks
@@ -270,6 +272,28 @@ def test_death_and_return_show_within_the_time(start_fake: StartFake) -> None:
     run_ticks(lambda: both.count() == 2, within=6)
 
 
+def test_the_longest_way_to_a_death_leaves_room_in_the_time(settings: Any) -> None:
+    (every,) = (each["schedule"] for each in settings.CELERY_BEAT_SCHEDULE.values() if each["task"] == tasks.tick.name)
+    longest = Node().poll_pause().total_seconds() + every + settings.LLMLB.probe_timeout
+    assert longest <= 9.5
+
+
+def test_a_tick_starts_all_that_is_due_though_one_part_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+
+    def failing() -> int:
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(polling, "poll_due", failing)
+    monkeypatch.setattr(probing, "probe_excluded", lambda: done.append("probes"))
+    monkeypatch.setattr(following, "follow_due", lambda: done.append("downloads"))
+    tasks.tick()
+    assert done == ["probes", "downloads"]
+    assert "failing failed" in caplog.text
+
+
 def test_a_stopped_process_is_seen_and_its_return_too(configure: Any) -> None:
     configure(probe_timeout=3, health_check_interval=1)
     command = [sys.executable, "manage.py", "fake_node", "--models", "a"]
@@ -298,6 +322,8 @@ def test_a_tick_with_nothing_due_costs_one_query(
         assert tasks.poll_due() == 0
     with django_assert_num_queries(1):
         assert tasks.probe_excluded() == 0
+    with django_assert_num_queries(3):
+        tasks.tick()
 
 
 def test_a_check_that_shows_nothing_new_tells_no_one(start_fake: StartFake) -> None:
@@ -320,7 +346,7 @@ def test_a_node_is_claimed_once(start_fake: StartFake) -> None:
 
 def test_fifty_failures_ask_for_one_check(start_fake: StartFake) -> None:
     fake = start_fake(["a"])
-    node = make_node(fake, next_poll_at=timezone.now() + timedelta(seconds=3))
+    node = make_node(fake, next_poll_at=timezone.now() + timedelta(seconds=2))
     for _ in range(50):
         services.check_node_soon(node_id=node.pk)
         tasks.poll_due()

@@ -87,9 +87,9 @@ def test_one_of_two_beats_ticks_and_the_other_takes_over(server: PrivateRedis, t
         wait_until(lambda: all(beat.has_started for beat in beats), seconds=60, what="both run")
         wait_until(lambda: any(beat.took_the_lease for beat in beats), seconds=10, what="one has the lease")
         began, before = time.monotonic(), sent(server)
-        time.sleep(4)
+        time.sleep(6)
         a_second = (sent(server) - before) / (time.monotonic() - began)
-        assert 1.5 < a_second < 4.5, "two polls and a probe; both of them would send six"
+        assert 0.6 < a_second < 1.7, "both of them would send two"
         (holder,) = [beat for beat in beats if beat.took_the_lease]
         (other,) = [beat for beat in beats if beat is not holder]
         killed = time.monotonic()

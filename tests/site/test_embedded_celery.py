@@ -100,6 +100,16 @@ def test_stop_leaves_no_thread_and_no_report(app: Celery, ticks: list[float]) ->
     assert not names() & {"worker", "beat"}
 
 
+def test_a_worker_that_waits_for_messages_stops_at_once(app: Celery) -> None:
+    app.conf.beat_schedule = {}
+    embedded = EmbeddedCelery(app)
+    embedded.start()
+    time.sleep(0.3)
+    began = time.monotonic()
+    embedded.stop()
+    assert time.monotonic() - began < 1.3
+
+
 class Failing:
     """A part that fails at once, every time."""
 

@@ -8,6 +8,7 @@ from typing import Final
 import zstandard
 
 _LEVEL: Final = 1  # as small as zlib's first level in a quarter of its time
+_FAST_LEVEL: Final = -1
 
 
 class _Contexts(threading.local):
@@ -15,6 +16,7 @@ class _Contexts(threading.local):
 
     def __init__(self) -> None:
         self.compress = zstandard.ZstdCompressor(level=_LEVEL).compress
+        self.compress_fast = zstandard.ZstdCompressor(level=_FAST_LEVEL).compress
         self.decompress = zstandard.ZstdDecompressor().decompress
 
 
@@ -23,8 +25,12 @@ _contexts: Final = _Contexts()
 
 def compress(data: bytes) -> bytes:
     """One frame, which says how long `data` is."""
-    # Copied, because the library leaves its result in a buffer as large as the longest that could have been needed.
-    return bytes(memoryview(_contexts.compress(data)))
+    return _trimmed(_contexts.compress(data))
+
+
+def compress_fast(data: bytes) -> bytes:
+    """In two thirds of the time, and a quarter longer: for what is held for seconds."""
+    return _trimmed(_contexts.compress_fast(data))
 
 
 def decompress(frame: bytes) -> bytes:
@@ -34,3 +40,8 @@ def decompress(frame: bytes) -> bytes:
         zstandard.ZstdError: it is no such frame.
     """
     return _contexts.decompress(frame)
+
+
+def _trimmed(frame: bytes) -> bytes:
+    """A copy, because the library leaves its result in a buffer as large as the longest that could have been needed."""
+    return bytes(memoryview(frame))

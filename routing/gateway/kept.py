@@ -11,7 +11,7 @@ from llmlb_site.lib import zstd
 from routing.gateway.exchange import Exchange
 
 CAPTURE_BYTES: Final = 256 * 1024
-BLOCK_BYTES: Final = 16 * 1024
+BLOCK_BYTES: Final = 12 * 1024
 # A JSON string of this length without a character that Base64 does not have is no text of a person or a model.
 BLOB_BYTES: Final = 1024
 _BLOB: Final = re.compile(rb"(data:[\w./+;=-]{0,100},)?[A-Za-z0-9+/=_\\-]*")
@@ -33,7 +33,7 @@ def begin_block(exchange: Exchange, piece: bytes) -> None:
     if not piece or begin >= CAPTURE_BYTES or exchange.binary or not exchange.captures:
         return
     if exchange.captured:
-        exchange.captured_blocks = (*exchange.captured_blocks, zstd.compress(b"".join(exchange.captured)))
+        exchange.captured_blocks = (*exchange.captured_blocks, zstd.compress_fast(b"".join(exchange.captured)))
     exchange.captured = [piece]
     exchange.captured_until = min(begin + BLOCK_BYTES, CAPTURE_BYTES)
 

@@ -146,6 +146,14 @@ def test_an_idle_server_stops_quickly(serve: Serve, server: str) -> None:
     assert time.monotonic() - began < 3
 
 
+def test_uvicorn_does_not_sleep_through_a_signal(serve: Serve) -> None:
+    running = serve("uvicorn")
+    began = time.monotonic()
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == 0
+    assert time.monotonic() - began < 0.6  # it wakes by itself a second after it began to listen
+
+
 @BOTH
 async def test_a_websocket_is_told_that_the_service_restarts(serve: Serve, server: str) -> None:
     running = await asyncio.to_thread(serve, server)

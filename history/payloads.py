@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from history.entries import RequestEntry
 from llmlb_site.lib import zstd
-from llmlb_site.lib.crypto import decrypt_bytes, encrypt_bytes
+from llmlb_site.lib.crypto import decrypt_bytes, encryptor
 
 PURPOSE: Final = "history.payload"
 _PLAIN: Final = b"\0"
@@ -18,7 +19,7 @@ _ZSTD: Final = b"\2"
 _WORTH_COMPRESSING: Final = 200  # bytes; below that there is nothing to save
 
 
-class Payload(msgspec.Struct, frozen=True, array_like=True):
+class Payload(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is stored of one request's bodies: the columns of `RequestPayload`."""
 
     encrypted: bool
@@ -27,7 +28,7 @@ class Payload(msgspec.Struct, frozen=True, array_like=True):
     response_truncated: bool
 
 
-class Bodies(msgspec.Struct, frozen=True, array_like=True):
+class Bodies(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the client sent and what it got."""
 
     request: bytes
@@ -38,23 +39,27 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Bodies)
 
 
-def seal(entry: RequestEntry, mode: str) -> Payload | None:
-    """The bodies of `entry` as they are stored under `LLMLB_HISTORY_PAYLOADS` = `mode`; None if there is nothing."""
-    if mode == "none" or not (entry.request_body or entry.response_body):
-        return None
-    bodies = pack(Bodies(entry.request_body, entry.response_body), encrypted=mode == "encrypted")
-    return Payload(mode == "encrypted", bodies, entry.request_truncated, entry.response_truncated)
+def seal(entries: Sequence[RequestEntry], mode: str) -> list[Payload | None]:
+    """The bodies of each as they are stored under `LLMLB_HISTORY_PAYLOADS` = `mode`; None where there is nothing."""
+    if mode == "none":
+        return [None] * len(entries)
+    encrypted = mode == "encrypted"
+    close = encryptor(PURPOSE, len(entries)) if encrypted else bytes
+    return [
+        Payload(encrypted, close(_packed(entry)), entry.request_truncated, entry.response_truncated)
+        if entry.request_body or entry.response_body
+        else None
+        for entry in entries
+    ]
 
 
-def pack(bodies: Bodies, *, encrypted: bool) -> bytes:
-    """Both bodies as they are stored."""
-    plain = _encoder.encode(bodies)
-    packed = _ZSTD + zstd.compress(plain) if len(plain) >= _WORTH_COMPRESSING else _PLAIN + plain
-    return encrypt_bytes(packed, PURPOSE) if encrypted else packed
+def _packed(entry: RequestEntry) -> bytes:
+    plain = _encoder.encode((entry.request_body, entry.response_body))  # as `Bodies`
+    return _ZSTD + zstd.compress(plain) if len(plain) >= _WORTH_COMPRESSING else _PLAIN + plain
 
 
 def unpack(stored: bytes, *, encrypted: bool) -> Bodies:
-    """The inverse of `pack`.
+    """The inverse of what `seal` did to them.
 
     Raises:
         DecryptionError: it was sealed with another secret key.

@@ -152,7 +152,7 @@ class Recorder:
             payloads: list[Payload | None] = [None] * len(entries)
             self._payloads_dropped += sum(1 for entry in entries if entry.request_body or entry.response_body)
         else:
-            payloads = [seal(entry, self._payload_mode) for entry in entries]
+            payloads = seal(entries, self._payload_mode)
         for entry in entries:
             entry.request_body = entry.response_body = b""
         return Frame(entries, payloads)

@@ -8,6 +8,7 @@ import hmac
 import os
 import secrets
 import string
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -57,6 +58,19 @@ def _cipher(purpose: str) -> AESGCM:
 def encrypt_bytes(plain: bytes, purpose: str) -> bytes:
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + _cipher(purpose).encrypt(nonce, plain, None)
+
+
+def encryptor(purpose: str, times: int) -> Callable[[bytes], bytes]:
+    """`encrypt_bytes` for up to so many times, with the randomness of all of them fetched at once."""
+    encrypt = _cipher(purpose).encrypt
+    random = os.urandom(_NONCE_BYTES * times)
+    nonces = iter([random[start : start + _NONCE_BYTES] for start in range(0, len(random), _NONCE_BYTES)])
+
+    def encrypt_next(plain: bytes) -> bytes:
+        nonce = next(nonces)
+        return nonce + encrypt(nonce, plain, None)
+
+    return encrypt_next
 
 
 def decrypt_bytes(sealed: bytes, purpose: str) -> bytes:

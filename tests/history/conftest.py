@@ -71,7 +71,7 @@ def with_bodies(**values: Any) -> RequestEntry:
 
 def store(*entries: RequestEntry, payloads: str = "encrypted") -> list[RequestRecord]:
     """Write these at once, without the recorder's threads. Returns their rows, oldest first."""
-    write(Frame(list(entries), [seal(entry, payloads) for entry in entries]))
+    write(Frame(list(entries), seal(entries, payloads)))
     return list(reversed(RequestRecord.objects.order_by("-id")[: len(entries)]))
 
 

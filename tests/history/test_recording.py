@@ -8,6 +8,7 @@ import time
 import zlib
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -16,12 +17,12 @@ from django.utils import timezone
 from access.models import User
 from history.entries import AttemptEntry
 from history.models import RequestAttempt, RequestPayload, RequestRecord, TokenTotal
-from history.payloads import unpack
+from history.payloads import seal, unpack
 from llmlb_site.lib import events
 from llmlb_site.lib.crypto import encrypt_bytes
 from nodes.models import Node
 from tests.conftest import MintKey
-from tests.history.conftest import StartRecorder, eventually, make_entry, with_bodies
+from tests.history.conftest import StartRecorder, eventually, make_entry, store, with_bodies
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -74,6 +75,42 @@ def test_many_requests_come_in_order_and_none_twice(start_recorder: StartRecorde
     assert RequestAttempt.objects.count() == 2500
     health = recorder.health()
     assert (health.written, health.backlog, health.rows_dropped, health.spooled) == (2500, 0, 0, 0)
+
+
+def test_each_value_comes_back_as_it_was_given() -> None:
+    moments = [
+        datetime(2026, 11, 22, 7, 30, 1, 250, tzinfo=UTC),
+        datetime(2026, 11, 22, 7, 30, 2, tzinfo=UTC),
+        datetime(2026, 11, 22, 16, 30, 3, 999_999, tzinfo=ZoneInfo("Asia/Tokyo")),
+    ]
+    entries = [
+        with_bodies(
+            request_id=str(number),
+            started_at=moments[number % 3],
+            stream=number % 2 == 0,
+            poison=number % 5 == 0,
+            first_byte_ms=None if number % 4 else 1.5,
+            request_body=str(number).encode(),
+            response_truncated=number % 7 == 0,
+        )
+        for number in range(47)
+    ]
+    given = [(e.request_id, e.started_at, e.stream, e.poison, e.first_byte_ms, e.response_truncated) for e in entries]
+    rows = store(*entries)
+    assert [
+        (row.request_id, row.started_at, row.stream, row.poison, row.first_byte_ms, row.payload.response_truncated)
+        for row in rows
+    ] == given
+    bodies = [unpack(bytes(row.payload.bodies), encrypted=True) for row in rows]
+    assert [body.request for body in bodies] == [str(number).encode() for number in range(47)]
+    assert RequestRecord.objects.filter(started_at=moments[1]).count() == 16
+    assert RequestRecord.objects.filter(started_at__gt=moments[1]).count() == 15
+
+
+def test_no_two_bodies_are_encrypted_with_the_same_nonce() -> None:
+    entries = [with_bodies() for _ in range(300)]
+    sealed = [payload.bodies for payload in (*seal(entries, "encrypted"), *seal(entries, "encrypted")) if payload]
+    assert len({bodies[:12] for bodies in sealed}) == 600
 
 
 def test_totals_add_up_over_batches(start_recorder: StartRecorder) -> None:

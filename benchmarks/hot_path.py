@@ -48,6 +48,9 @@ class NodeAnswer:
             self.headers.append((b"content-length", b"%d" % len(ANSWER)))
         self._pieces = iter([CHUNK] * CHUNKS + [LAST, b"data: [DONE]\n\n"] if stream else [ANSWER])
 
+    def whole(self) -> bytes | None:
+        return None
+
     async def read(self) -> bytes:
         await asyncio.sleep(0)
         return next(self._pieces, b"")

@@ -108,7 +108,7 @@ class BoundedProtocol(LeanProtocol):
         request_head.check(self.url, self.parser.get_http_version(), self.headers)
         super().on_headers_complete()
         if not self.parser.should_upgrade():
-            self.headers = _Trailers()
+            self.headers = _TRAILERS
         if self.server_state.draining and self.cycle is not None:  # None for an upgrade to a WebSocket
             self.cycle.keep_alive = False
 
@@ -173,3 +173,6 @@ class _Trailers(list[tuple[bytes, bytes]]):
 
     def append(self, item: tuple[bytes, bytes]) -> None:
         pass
+
+
+_TRAILERS: Final = _Trailers()

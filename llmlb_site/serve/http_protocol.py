@@ -8,6 +8,7 @@ nobody needs a task to wait for it. What ASGI promises is the same; so is what g
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 import urllib.parse
@@ -34,34 +35,45 @@ JOINED_BYTES: Final = 64 * 1024  # a longer body is not copied behind its head, 
 # Field lines (RFC 9110, 5): a token, and a value without control characters, so that no header can end the head.
 _HEAD: Final = re.compile(rb"(?:[!#-'*+.^_`|~0-9A-Za-z-]++: [^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
 _NO_BODY: Final = frozenset({204, 304})
-_NOBODY: Final = asyncio.Event()  # listens when a request is over
+_OVER: Final[Scope] = {}
+_USUAL_TARGET_BYTES: Final = 128  # a longer one is not worth remembering
 _SERVER_ERROR: Final = b"Internal Server Error"
 
 
 class Cycle:
-    """One request and its answer: what ASGI calls `receive` and `send`."""
+    """One request and its answer: what ASGI calls `receive` and `send`.
+
+    Its first values are on the class: one is made for every request, and most of them never change.
+    """
+
+    keep_alive: bool
+    disconnected = False
+    response_started = False
+    response_complete = False
+    more_body = True
+    task: asyncio.Task[None] | None = None
+    _unread_bytes = 0
+    _news = False
+    _reader: asyncio.Future[None] | None = None
+    _gone: Callable[[], None] | None = None
+    _head = b""
+    _chunked = False
+    _until_close = False
+    _length_left = 0
 
     def __init__(self, protocol: LeanProtocol, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
         self.scope = scope
         self.keep_alive = keep_alive
-        self.disconnected = False
-        self.response_started = False
-        self.response_complete = False
-        self.more_body = True  # also written by uvicorn's parser callbacks
-        self.message_event: Cycle | asyncio.Event = self
         self._protocol = protocol
         self._transport: asyncio.Transport = protocol.transport
         self._flow = protocol.flow
         self._expects_continue = expects_continue
         self._pieces: list[bytes] = []
-        self._unread_bytes = 0
-        self._news = False
-        self._reader: asyncio.Future[None] | None = None
-        self._gone: Callable[[], None] | None = None
-        self._head = b""
-        self._chunked = False
-        self._until_close = False
-        self._length_left = 0
+
+    @property
+    def message_event(self) -> Cycle:
+        """What uvicorn sets when the connection is lost."""
+        return self
 
     # --- told by the protocol -------------------------------------------------------------------------------------
 
@@ -69,8 +81,17 @@ class Cycle:
         """A piece of the body has come. Returns how many bytes wait for the application."""
         self._pieces.append(piece)
         self._unread_bytes += len(piece)
-        self.set()
+        self._news = True
+        if self._reader is not None:
+            self.set()
         return self._unread_bytes
+
+    def end_body(self) -> None:
+        """The body is here, whole."""
+        self.more_body = False
+        self._news = True
+        if self._reader is not None:
+            self.set()
 
     def set(self) -> None:
         """There is news for the reader: a piece of the body, or the end of the connection."""
@@ -106,9 +127,8 @@ class Cycle:
         finally:
             self._protocol.ended(self)
             # Nothing that refers to itself is left behind: looking for such garbage would stop every stream.
-            self._gone = None
-            self.scope = {}
-            self.message_event = _NOBODY
+            self.task = self._gone = None
+            self.scope = _OVER
 
     async def receive(self) -> Message:
         if self._expects_continue:
@@ -152,38 +172,39 @@ class Cycle:
         """Make the head. It waits for the first piece of the body, as ASGI allows, and goes out with it."""
         if self.response_started:
             raise RuntimeError("the answer has been started already")
+        given = dict(headers)
+        if not b"".join(given).islower():
+            headers = [(name.lower(), value) for name, value in headers]
+            given = dict(headers)
+        if b"transfer-encoding" in given:  # ours to say
+            headers = [(name, value) for name, value in headers if name != b"transfer-encoding"]
+        lines = list(map(b": ".join, headers))
+        if b"connection" in given and any(
+            name == b"connection" and b"close" in value.lower() for name, value in headers
+        ):
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(b"connection: close")
+        self._frame(status, given.get(b"content-length"), lines)
+        lines.append(b"")
+        head = b"\r\n".join(lines)
+        # A value that holds a whole line would pass for two headers: lines are counted, too.
+        if not _HEAD.fullmatch(head) or head.count(b"\n") != len(lines) - 1:
+            raise RuntimeError("a header that is none")
         self.response_started = True
         self._expects_continue = False
-        self._chunked = self.scope["method"] != "HEAD" and status not in _NO_BODY
-        self._until_close = False
-        parts: list[bytes] = []
-        closes = False
-        count = 0  # a value that holds a whole line would pass for two headers
-        for name, value in headers:
-            name = name.lower()
-            if name == b"content-length":
-                self._chunked = False
-                self._length_left = int(value) if status not in _NO_BODY else 0
-            elif name == b"transfer-encoding":
-                continue  # ours to say
-            elif name == b"connection":
-                closes = b"close" in value.lower()
-            parts += (name, b": ", value, b"\r\n")
-            count += 1
-        if not closes and not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-            count += 1
-        self.keep_alive = self.keep_alive and not closes
-        if self._chunked and self.scope["http_version"] == "1.0":  # which has no chunks (RFC 9112, 6.1)
-            self._chunked, self._until_close = False, True
-        elif self._chunked:
-            parts.append(b"transfer-encoding: chunked\r\n")
-            count += 1
-        lines = b"".join(parts)
-        if not _HEAD.fullmatch(lines) or lines.count(b"\n") != count:
-            self.response_started = False
-            raise RuntimeError("a header that is none")
-        self._head = b"%b%b\r\n" % (STATUS_LINE[status], lines)
+        self._head = b"%b%b\r\n" % (STATUS_LINE[status], head)
+
+    def _frame(self, status: int, length: bytes | None, lines: list[bytes]) -> None:
+        """How the client will know where the body ends."""
+        self._chunked = self._until_close = False
+        if length is not None:
+            self._length_left = 0 if status in _NO_BODY else int(length)
+        elif status not in _NO_BODY and self.scope["method"] != "HEAD":
+            self._chunked = self.scope["http_version"] != "1.0"  # which has no chunks (RFC 9112, 6.1)
+            self._until_close = not self._chunked
+            if self._chunked:
+                lines.append(b"transfer-encoding: chunked")
 
     def _send_body(self, body: bytes, more: bool) -> None:
         if not self.response_started or self.response_complete:
@@ -244,27 +265,51 @@ class LeanProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._running: dict[Cycle, asyncio.Task[None]] = {}
         self._idle_since: float | None = None
+        self._scope: dict[str, Any] = {}  # what is the same for all requests of the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+        }
 
     # --- callbacks of the parser ----------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         parser = self.parser
         version = parser.get_http_version()
-        scope: Scope = self.scope  # type: ignore[assignment]  # uvicorn's is a TypedDict of the same
+        scope = self._scope.copy()
+        self.scope = scope  # type: ignore[assignment]  # uvicorn's is a TypedDict of the same
+        scope["headers"] = headers = self.headers
+        if self.app_state:
+            scope["state"] = self.app_state.copy()
         scope["method"] = parser.get_method().decode("ascii")
         if version != "1.1":
             scope["http_version"] = version
         if parser.should_upgrade() and self._should_upgrade():
             return
-        self._locate(scope)
+        locate = _locate if len(self.url) <= _USUAL_TARGET_BYTES else _locate.__wrapped__
+        scope["path"], scope["raw_path"], scope["query_string"] = locate(self.url, self.root_path)
         before = self.cycle
         cycle = self.cycle = Cycle(
             self,
             scope,
             keep_alive=version != "1.0" and parser.should_keep_alive(),
-            expects_continue=self.expect_100_continue,
+            expects_continue=dict(headers).get(b"expect", b"").lower() == b"100-continue",
         )
         scope["extensions"] = {HANG_UP: cycle.on_hang_up, SEND_NOW: cycle.send_now}
         if before is None or before.response_complete:
@@ -280,26 +325,19 @@ class LeanProtocol(HttpToolsProtocol):
         if cycle.take_piece(body) > UNREAD_BYTES:
             self.flow.pause_reading()
 
-    def _locate(self, scope: Scope) -> None:
-        url = self.url
-        if url[:1] == b"/" and b"?" not in url and b"#" not in url:
-            raw, query = url, b""
-        else:
-            parsed = httptools.parse_url(url)
-            raw, query = parsed.path or b"/", parsed.query or b""
-        path = raw.decode("ascii")
-        scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
-        scope["raw_path"] = self.root_path.encode("ascii") + raw if self.root_path else raw
-        scope["query_string"] = query
+    def on_message_complete(self) -> None:
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body:
+            cycle.end_body()
 
     def _start_asgi_task(self, cycle: Cycle, app: Any) -> None:  # type: ignore[override]
-        task = self.loop.create_task(cycle.run(app))
-        self._running[cycle] = task
-        self.tasks.add(task)
+        cycle.task = self.loop.create_task(cycle.run(app))
+        self.tasks.add(cycle.task)
 
     def ended(self, cycle: Cycle) -> None:
         """Told by a cycle whose application has returned."""
-        self.tasks.discard(self._running.pop(cycle))
+        assert cycle.task is not None
+        self.tasks.discard(cycle.task)
 
     # --- one timer a connection -----------------------------------------------------------------------------------
 
@@ -342,3 +380,16 @@ class LeanProtocol(HttpToolsProtocol):
             self._watch_idle(left)
         else:
             self.timeout_keep_alive_handler()
+
+
+@functools.lru_cache(maxsize=256)
+def _locate(url: bytes, root_path: str) -> tuple[str, bytes, bytes]:
+    """Path, raw path and query string of a request's target."""
+    if url[:1] == b"/" and b"?" not in url and b"#" not in url:
+        raw, query = url, b""
+    else:
+        parsed = httptools.parse_url(url)
+        raw, query = parsed.path or b"/", parsed.query or b""
+    path = raw.decode("ascii")
+    full_path = root_path + (urllib.parse.unquote(path) if "%" in path else path)
+    return full_path, root_path.encode("ascii") + raw, query

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from llmlb_site.lib.sse import EventSplitter, EventTooLong
@@ -17,12 +16,14 @@ from routing.protocols.base import Answer, Plan, StreamReader, TellsBreak
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 # Reading more than this takes milliseconds: of thousands of embeddings, a quarter of a second. Others need not wait.
 LARGE_BYTES: Final = 1024 * 1024
-SEND_NOW: Final = "llmlb.send_now"  # see llmlb_site/serve/http_protocol.py
 _OURS_IN_STREAMS: Final = frozenset({b"cache-control", b"x-accel-buffering"})
 
 
 async def whole_body(answer: UpstreamAnswer) -> bytes:
     """Raises: NodeFault, also for an answer beyond `MAX_ANSWER_BYTES`."""
+    all_of_it = answer.whole()
+    if all_of_it is not None:  # most answers come in one piece
+        return all_of_it
     chunks = []
     size = 0
     while data := await answer.read():
@@ -123,7 +124,7 @@ class _Flow:
         self._answer = answer
         self._reader = reader
         self._splitter = EventSplitter()
-        self._send_now: Callable[[Message], bool] | None = exchange.scope.get("extensions", {}).get(SEND_NOW)
+        self._send_now = replies.immediate_send(exchange)
 
     async def run(self) -> None:
         """To the end of the node's stream. Raises: NodeFault."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from llmlb_site.lib.upstream.base import Headers
@@ -39,32 +39,38 @@ _NOT_FORWARDED: Final = frozenset(
     }
 )
 # Of these the gateway alone speaks: what a node says of limits is about the gateway's use of it.
+_NONE: Final[Mapping[str, Any]] = {}
 _OURS: Final = (b"x-llmlb-", b"x-ratelimit-", b"anthropic-ratelimit-")
 
 
 def forwarded(headers: Headers) -> HeaderList:
     """The node's headers that the client may see."""
     hidden = _NOT_FORWARDED
-    for name, value in headers:
-        if name == b"connection" and value.lower() not in (b"close", b"keep-alive"):
-            hidden = hidden.union(token.strip() for token in value.lower().split(b","))
-    return [(name, value) for name, value in headers if name not in hidden and not name.startswith(_OURS)]
+    if b"connection" in dict(headers):
+        named = [value.lower() for name, value in headers if name == b"connection"]
+        hidden = hidden.union(token.strip() for value in named for token in value.split(b","))
+    return [header for header in headers if header[0] not in hidden and not header[0].startswith(_OURS)]
 
 
 def own_headers(exchange: Exchange) -> HeaderList:
     """What the gateway says about the request."""
-    headers = [(b"x-request-id", exchange.request_id.encode("ascii"))]
+    request_id = exchange.request_id.encode("ascii")
+    headers = [(b"x-request-id", request_id)]
     if exchange.attempts:
-        headers.append((b"x-llmlb-node", header_text(exchange.attempts[-1].node_name)))
-        headers.append((b"x-llmlb-attempts", b"%d" % len(exchange.attempts)))
+        headers += _attempted(exchange.attempts[-1].node_name, len(exchange.attempts))
     if exchange.queue_headers:
         headers.append((b"x-llmlb-queue-wait-ms", b"%d" % round(exchange.queue_seconds * 1000)))
         headers += _encoded(exchange.queue_headers)
     if exchange.dialect.request_id:
-        headers.append((exchange.dialect.request_id, exchange.request_id.encode("ascii")))
+        headers.append((exchange.dialect.request_id, request_id))
     headers += exchange.notes
     headers += exchange.limit_headers
     return headers
+
+
+@lru_cache(maxsize=4096)
+def _attempted(node_name: str, attempts: int) -> HeaderList:
+    return [(b"x-llmlb-node", header_text(node_name)), (b"x-llmlb-attempts", b"%d" % attempts)]
 
 
 async def begin(exchange: Exchange, status: int, headers: HeaderList) -> None:
@@ -97,8 +103,22 @@ def body_message(exchange: Exchange, data: bytes, *, more: bool) -> Message:
 async def answer(exchange: Exchange, status: int, headers: HeaderList, body: bytes) -> None:
     """A whole answer at once."""
     head = [*headers, (b"content-length", b"%d" % len(body)), *own_headers(exchange)]
-    await begin(exchange, status, head)
-    await write(exchange, body if exchange.method != "HEAD" else b"", more=False)
+    start = start_message(exchange, status, head)
+    rest = body_message(exchange, body if exchange.method != "HEAD" else b"", more=False)
+    send_now = immediate_send(exchange)
+    if send_now is None:
+        await exchange.send(start)
+        await exchange.send(rest)
+    else:  # it is in memory, whole: there is nothing to wait for
+        send_now(start)
+        send_now(rest)
+    exchange.finished = True
+
+
+def immediate_send(exchange: Exchange) -> Callable[[Message], bool] | None:
+    """The server's `send` that does not wait, where it has one: see llmlb_site/serve/http_protocol.py."""
+    found: Callable[[Message], bool] | None = exchange.scope.get("extensions", _NONE).get("llmlb.send_now")
+    return found
 
 
 async def json(exchange: Exchange, body: bytes, status: int = 200) -> None:

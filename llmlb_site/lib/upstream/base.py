@@ -92,6 +92,9 @@ class UpstreamAnswer(Protocol):
     status: int
     headers: Headers
 
+    def whole(self) -> bytes | None:
+        """What has not been read of the body, if all of it is here already; else None."""
+
     async def read(self) -> bytes:
         """The next bytes of the body, as soon as there are any; b"" at its end.
 

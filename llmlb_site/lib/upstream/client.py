@@ -21,14 +21,14 @@ from llmlb_site.lib.upstream.faults import ConnectFault
 IDLE_SECONDS: Final = 4.0
 MAX_IDLE_PER_NODE: Final = 256
 JOINED_BYTES: Final = 32 * 1024
-# How often it is looked who has waited too long: a time-out, which is seconds, comes late by so much at most.
+# How often it is looked who has waited too long: a time-out, which is seconds, comes late by twice that at most.
 TICK_SECONDS: Final = 0.1
 
 
 class Answer:
     """`UpstreamAnswer` over one connection, which goes back to the pool if the body was read to its end."""
 
-    __slots__ = ("_client", "_connection", "_key", "headers", "pump", "read", "status")
+    __slots__ = ("_client", "_connection", "_key", "headers", "pump", "read", "status", "whole")
 
     def __init__(self, client: PooledClient, key: PoolKey, connection: Connection) -> None:
         self._client = client
@@ -38,11 +38,12 @@ class Answer:
         self.headers = connection.headers
         self.read = connection.read
         self.pump = connection.pump
+        self.whole = connection.whole
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self.read = _nothing
+            self.read, self.whole = _nothing, bytes
             self._client._give_back(self._key, connection)
 
 
@@ -171,18 +172,13 @@ class PooledClient:
 
 def _request_bytes(target: Target, method: str, path: str, headers: Headers, body: bytes | BodySource) -> list[bytes]:
     """The head, and the body if it is in memory: in one piece where that is not much to copy."""
-    parts = [target.opening(method, path)]
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-    held = body if isinstance(body, bytes) else b""
-    length = len(held) if isinstance(body, bytes) else body.length
+    held, length = (body, len(body)) if isinstance(body, bytes) else (b"", body.length)
+    lines = list(map(b": ".join, headers))
     if length or method not in ("GET", "HEAD", "DELETE"):
-        parts.append(b"Content-Length: %d\r\n" % length)
-    parts.append(b"\r\n")
-    if len(held) > JOINED_BYTES:
-        return [b"".join(parts), held]
-    parts.append(held)
-    return [b"".join(parts)]
+        lines.append(b"Content-Length: %d" % length)
+    lines.append(b"")
+    head = b"%b%b\r\n" % (target.opening(method, path), b"\r\n".join(lines))
+    return [head, held] if len(held) > JOINED_BYTES else [head + held]
 
 
 def _connect_failure(error: OSError) -> str:

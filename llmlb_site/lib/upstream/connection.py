@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
@@ -30,10 +29,11 @@ class Connection(asyncio.Protocol):
         "_complete",
         "_deadline",
         "_error",
-        "_fresh_bytes",
+        "_has_answered",
         "_head_bytes",
         "_head_done",
         "_informational",
+        "_is_heard",
         "_keep_alive",
         "_loop",
         "_parser",
@@ -61,17 +61,15 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         # One for all answers of the connection; it holds us as we hold it, until the connection is lost.
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        self._reset(0.0)
-
-    def _reset(self, silence: float) -> None:
         self.status = 0
         self.headers: Headers = []
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._buffered = 0
         self._complete = False
         self._head_done = False
         self._head_bytes = 0
-        self._fresh_bytes = 0
+        self._has_answered = False
+        self._is_heard = False
         self._informational = False
         self._until_close = False
         self._keep_alive = False
@@ -82,8 +80,17 @@ class Connection(asyncio.Protocol):
         self._sink_has_enough = False
         self._waiter: asyncio.Future[None] | None = None
         self._write_paused = False
+        self._silence = 0.0
+        self._deadline = 0.0
+
+    def _begin(self, silence: float) -> None:
+        """A new request. What is not set here is as it was: only after a whole answer is a connection kept."""
+        self.requests += 1
+        self.headers = []
+        self._complete = self._head_done = self._has_answered = self._keep_alive = False
+        self._head_bytes = 0
         self._silence = silence
-        self._deadline = self._loop.time() + silence
+        self._is_heard = True  # the time-out runs from the next look
 
     # --- used by the client ---------------------------------------------------------------------------------------
 
@@ -95,8 +102,7 @@ class Connection(asyncio.Protocol):
 
         Raises: StaleConnection, SendFault, TimeoutFault, MalformedFault.
         """
-        self._reset(silence)
-        self.requests += 1
+        self._begin(silence)
         if len(data) == 1:
             self.transport.write(data[0])
         else:
@@ -105,7 +111,7 @@ class Connection(asyncio.Protocol):
             await self._send_body(source)
         while not self._head_done:
             if self._error is not None:
-                if self.requests > 1 and self._fresh_bytes == 0 and isinstance(self._error, SendFault):
+                if self.requests > 1 and not self._has_answered and isinstance(self._error, SendFault):
                     raise StaleConnection
                 raise self._error
             await self._wait()
@@ -116,12 +122,18 @@ class Connection(asyncio.Protocol):
             if not self._takes_more():
                 return
             self.transport.write(piece)
-            self._deadline = self._loop.time() + self._silence
+            self._is_heard = True
             while self._write_paused and self._takes_more():
                 await self._wait()
 
     def _takes_more(self) -> bool:
         return not (self.lost or self._head_done or self._error is not None)
+
+    def whole(self) -> bytes | None:
+        """See `UpstreamAnswer.whole`."""
+        if not self._complete:
+            return None
+        return self._taken() if self._chunks else b""
 
     async def read(self) -> bytes:
         """Raises: BrokenFault, TimeoutFault, MalformedFault. See `UpstreamAnswer.read`."""
@@ -135,6 +147,7 @@ class Connection(asyncio.Protocol):
 
     async def pump(self, sink: Callable[[bytes], bool]) -> bool:
         """See `UpstreamAnswer.pump`."""
+        self._sink_error = None
         while True:
             if self._chunks and not sink(self._taken()):
                 return True
@@ -154,15 +167,13 @@ class Connection(asyncio.Protocol):
                 return True
 
     def _taken(self) -> bytes:
-        chunks = self._chunks
-        data = chunks.popleft() if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
+        chunks, self._chunks = self._chunks, []
         self._buffered = 0
         if self._paused:
             self._paused = False
-            self._deadline = self._loop.time() + self._silence
+            self._is_heard = True
             self.transport.resume_reading()
-        return data
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _fill_sink(self, sink: Callable[[bytes], bool]) -> None:
         """In the transport's callback. Who waits in `pump` is woken only if the sink wants no more, or fails."""
@@ -176,8 +187,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """The answer came to its end and the node keeps the connection."""
-        return self._keep_alive and not self.lost
+        """The answer came to its end and was read, and the node keeps the connection."""
+        return self._keep_alive and not self.lost and not self._chunks
 
     def rest(self) -> None:
         """Between two requests: whatever comes now is not asked for."""
@@ -189,7 +200,8 @@ class Connection(asyncio.Protocol):
 
     def check_silence(self, now: float) -> None:
         """Called by the client a few times a second while an answer is awaited. `now` is the loop's time."""
-        if self._paused:  # it is the client that is slow
+        if self._is_heard or self._paused:  # paused: it is the client that is slow
+            self._is_heard = False
             self._deadline = now + self._silence
         elif now >= self._deadline and not self._complete:
             self._fail(TimeoutFault("the node was silent for too long"))
@@ -208,8 +220,7 @@ class Connection(asyncio.Protocol):
         if self._complete or self.requests == 0:
             self.abort()  # bytes that nobody asked for: the connection cannot be trusted any more
             return
-        self._fresh_bytes += len(data)
-        self._deadline = self._loop.time() + self._silence
+        self._has_answered = self._is_heard = True
         if not self._head_done:
             self._head_bytes += len(data)
         assert self._parser is not None
@@ -225,6 +236,8 @@ class Connection(asyncio.Protocol):
             self.abort()
         if self._sink is not None and self._chunks:
             self._fill_sink(self._sink)
+        if self._sink is None or self._complete:
+            self._wake()
 
     def eof_received(self) -> bool:
         return False
@@ -235,7 +248,8 @@ class Connection(asyncio.Protocol):
         if self._complete or self.requests == 0:
             return
         if self._head_done and self._until_close and error is None:
-            self._finish()
+            self._complete = True
+            self._wake()
         elif self._head_done:
             self._fail(BrokenFault("the node's answer stopped before its end"))
         else:
@@ -267,7 +281,6 @@ class Connection(asyncio.Protocol):
             names = {name for name, _ in self.headers}
             self._until_close = not names & {b"content-length", b"transfer-encoding"} and self.status not in (204, 304)
         self._head_done = True
-        self._wake()
 
     def on_body(self, data: bytes) -> None:
         self._chunks.append(data)
@@ -275,8 +288,6 @@ class Connection(asyncio.Protocol):
         if self._buffered > READ_HIGH_WATER and not self._paused:
             self._paused = True
             self.transport.pause_reading()
-        if self._sink is None:
-            self._wake()
 
     def on_message_complete(self) -> None:
         if self._informational:  # 100 Continue, 103 Early Hints: the answer is still to come
@@ -285,13 +296,9 @@ class Connection(asyncio.Protocol):
             return
         assert self._parser is not None
         self._keep_alive = self._parser.should_keep_alive()  # afterwards the parser has forgotten
-        self._finish()
+        self._complete = True
 
     # --- inside ---------------------------------------------------------------------------------------------------
-
-    def _finish(self) -> None:
-        self._complete = True
-        self._wake()
 
     def _fail(self, error: NodeFault) -> None:
         if self._error is None:
@@ -299,7 +306,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 

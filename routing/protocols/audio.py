@@ -21,7 +21,7 @@ from routing.core.usage import Tokens
 from routing.protocols.base import OPENAI, Answer, Api, Call, Envelope, Plan, Range, envelope_reader
 from routing.protocols.checks import check_choice, check_text
 from routing.protocols.forms import form_of, read_form, upload
-from routing.protocols.passing import read_usage, renamed, restoring, tells_error, usage_in
+from routing.protocols.passing import PassedStream, read_usage, renamed, restoring, tells_error, usage_in
 
 MAX_INPUT_CHARACTERS: Final = 4096
 SPEECH_FORMATS: Final = ("mp3", "opus", "aac", "flac", "wav", "pcm")
@@ -90,27 +90,9 @@ class TranscriptStream:
         return b""
 
 
-class SpeechStream:
-    """Speech as events of Base64. Whole once `speech.audio.done` came."""
-
-    __slots__ = ("deltas", "failed", "tokens", "whole")
-
-    def __init__(self) -> None:
-        self.whole = False
-        self.failed = False
-        self.tokens: Tokens | None = None
-        self.deltas = 0
-
-    def take(self, event: bytes) -> bytes:
-        data = data_of(event)
-        if _SPOKEN.search(data):
-            self.whole = True
-            self.tokens = usage_in(data)
-        self.failed = self.failed or tells_error(data)
-        return event
-
-    def end(self) -> bytes:
-        return b""
+def _open_speech() -> PassedStream:
+    """Speech as events of Base64."""
+    return PassedStream(lambda data: _SPOKEN.search(data) is not None)
 
 
 def _read_transcript(body: bytes) -> Answer:
@@ -150,7 +132,7 @@ def _check_speech(envelope: Envelope) -> None:
 
 
 def _plan_speech(call: Call, node: NodeEntry) -> Plan:
-    return Plan(call.path, renamed(call), restoring(call, _read_text), SpeechStream, opaque=True)
+    return Plan(call.path, renamed(call), restoring(call, _read_text), _open_speech, opaque=True)
 
 
 def _speech_texts(body: bytes) -> Sequence[str]:

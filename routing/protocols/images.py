@@ -14,16 +14,14 @@ from typing import Any, Final
 import msgspec
 
 from llmlb_site.lib.multipart import Part
-from llmlb_site.lib.sse import data_of
 from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core.errors import parameter_invalid
 from routing.core.media import image_type
 from routing.core.table import NodeEntry
-from routing.core.usage import Tokens
 from routing.protocols.base import OPENAI, Answer, Api, Call, Envelope, Plan, Range, envelope_reader
 from routing.protocols.checks import check_choice, check_text
 from routing.protocols.forms import form_of, read_form, upload
-from routing.protocols.passing import read_usage, renamed, restoring, tells_error, usage_in
+from routing.protocols.passing import PassedStream, read_usage, renamed, restoring
 
 MIB: Final = 1024 * 1024
 MAX_PROMPT_CHARACTERS: Final = 32_000
@@ -53,27 +51,15 @@ _images: Final = msgspec.json.Decoder(_Images)
 _read_generation: Final = envelope_reader(GenerationEnvelope)
 
 
-class ImageStream:
-    """Images as they become clear. Whole once the last event of the API came."""
+def _open_images() -> PassedStream:
+    """Images as they become clear."""
+    return PassedStream(_is_completed)
 
-    __slots__ = ("deltas", "failed", "tokens", "whole")
 
-    def __init__(self) -> None:
-        self.whole = False
-        self.failed = False
-        self.tokens: Tokens | None = None
-        self.deltas = 0  # a picture is no text: without usage nothing is known
-
-    def take(self, event: bytes) -> bytes:
-        data = data_of(event)
-        if _COMPLETED.search(data, 0, 4096) or _COMPLETED.search(data, max(0, len(data) - 4096)):
-            self.whole = True
-            self.tokens = usage_in(data)
-        self.failed = self.failed or tells_error(data)
-        return event
-
-    def end(self) -> bytes:
-        return b""
+def _is_completed(data: bytes) -> bool:
+    """Its type stands before the picture or behind it."""
+    end = max(0, len(data) - 4096)
+    return _COMPLETED.search(data, 0, 4096) is not None or _COMPLETED.search(data, end) is not None
 
 
 def _read_images(body: bytes) -> Answer:
@@ -91,11 +77,11 @@ def _check_generation(envelope: Envelope) -> None:
 
 
 def _plan_generation(call: Call, node: NodeEntry) -> Plan:
-    return Plan(call.path, renamed(call), restoring(call, _read_images), ImageStream)
+    return Plan(call.path, renamed(call), restoring(call, _read_images), _open_images)
 
 
 def _plan_upload(call: Call, node: NodeEntry) -> Plan:
-    return Plan(call.path, upload(call), restoring(call, _read_images), ImageStream)
+    return Plan(call.path, upload(call), restoring(call, _read_images), _open_images)
 
 
 def _prompt_texts(body: bytes) -> Sequence[str]:

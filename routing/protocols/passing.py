@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from llmlb_site.lib.sse import data_of
 from routing.core import document
 from routing.core.usage import Tokens, UsageFields
 from routing.protocols.base import Answer, Call
@@ -52,6 +53,30 @@ def tells_error(data: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return bool(told.error) or told.object == "error"
+
+
+class PassedStream:
+    """Events that are no text, passed on as they come. Whole once one `is_last`; that one has the usage."""
+
+    __slots__ = ("_is_last", "deltas", "failed", "tokens", "whole")
+
+    def __init__(self, is_last: Callable[[bytes], bool]) -> None:
+        self._is_last = is_last
+        self.whole = False
+        self.failed = False
+        self.tokens: Tokens | None = None
+        self.deltas = 0  # without usage nothing is known
+
+    def take(self, event: bytes) -> bytes:
+        data = data_of(event)
+        if self._is_last(data):
+            self.whole = True
+            self.tokens = usage_in(data)
+        self.failed = self.failed or tells_error(data)
+        return event
+
+    def end(self) -> bytes:
+        return b""
 
 
 def renamed(call: Call) -> bytes:

@@ -33,6 +33,7 @@ class FairQueue(Generic[Grant]):
     def __init__(self) -> None:
         self._by_key: dict[int, deque[Waiting[Grant]]] = {}
         self._last_turn: OrderedDict[int, int] = OrderedDict()
+        self._latest: int | None = None  # whose turn was the last of all
         self._turns = 0
         self._size = 0
 
@@ -60,6 +61,9 @@ class FairQueue(Generic[Grant]):
 
     def took_turn(self, key: int) -> None:
         """Remember that a request of this key was served just now."""
+        if key == self._latest:  # it stands last already
+            return
+        self._latest = key
         self._turns += 1
         self._last_turn[key] = self._turns
         self._last_turn.move_to_end(key)

@@ -21,13 +21,13 @@ class Rolling:
 
     def __init__(self) -> None:
         self._buckets: deque[_Bucket] = deque()
+        self._current = _Bucket(-1)
+        self._current_until = 0.0
 
     def add(self, now: float, value: float = 0.0) -> None:
-        minute = int(now // 60)
-        if not self._buckets or self._buckets[-1].minute != minute:
-            self._drop_old(minute)
-            self._buckets.append(_Bucket(minute))
-        bucket = self._buckets[-1]
+        if now >= self._current_until:
+            self._begin_bucket(int(now // 60))
+        bucket = self._current
         bucket.count += 1
         bucket.total += value
 
@@ -43,6 +43,12 @@ class Rolling:
     def total(self, now: float) -> float:
         self._drop_old(int(now // 60))
         return sum(bucket.total for bucket in self._buckets)
+
+    def _begin_bucket(self, minute: int) -> None:
+        self._drop_old(minute)
+        self._current = _Bucket(minute)
+        self._current_until = (minute + 1) * 60
+        self._buckets.append(self._current)
 
     def _drop_old(self, minute: int) -> None:
         while self._buckets and self._buckets[0].minute <= minute - MINUTES:

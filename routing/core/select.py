@@ -6,7 +6,9 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from routing.core.table import NodeEntry, Pair, RoutingTable
 
@@ -120,7 +122,7 @@ class LiveFigures:
         return replace(node, weight=node.weight * (SLOW_START_SHARE + (1 - SLOW_START_SHARE) * grown))
 
 
-class Selection(NamedTuple):
+class Selection(msgspec.Struct, frozen=True):
     node: NodeEntry
     reason: str
 
@@ -141,14 +143,14 @@ def select_node(
 
     `affinity`: requests with the same one (32 bits, 0 = none) go to the same node, in the mode that heeds it.
     """
+    if len(holders) == 1:
+        only = holders[0]
+        return Selection(only, "only_holder") if only.id not in tried and live.has_room(only) else None
     if len(holders) > MANY_HOLDERS:
         part = live.part_of(holders, affinity)
         found = select_node(model, part, live, strategy, tried, affinity)
         if found is not None:
             return found
-    elif len(holders) == 1:
-        only = holders[0]
-        return Selection(only, "only_holder") if live.has_room(only) and only.id not in tried else None
     in_flight = live.in_flight
     free = [
         node for node in holders if (node.limit == 0 or in_flight.get(node.id, 0) < node.limit) and node.id not in tried

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, Protocol
 
 from history.entries import AttemptEntry
@@ -19,20 +20,26 @@ from routing.gateway import choose, relay, replies
 from routing.gateway.answered import BUSY, Answered, AttemptFailed, refusal_for, without_address
 from routing.gateway.choose import select_available_node_with_queue
 from routing.gateway.exchange import Exchange, HeaderList
-from routing.protocols.base import Plan
+from routing.protocols.base import Api, Call, Plan
 from routing.state.base import Lease, State
 
 # What a node may know of the client's request besides its body.
-_TO_NODE: Final = frozenset({
-    b"content-type", b"accept", b"user-agent", b"traceparent", b"tracestate", b"openai-beta",
-    b"anthropic-version", b"anthropic-beta",
-})  # fmt: skip
+_TO_NODE: Final = (
+    b"content-type", b"accept", b"user-agent", b"openai-beta", b"anthropic-version", b"anthropic-beta",
+)  # fmt: skip
+_OF_TRACE: Final = (b"traceparent", b"tracestate")  # of one request alone, as a rule
 # No honest one is longer; servers hang up on heads of 8 KB and more, and that would be taken for the node's fault.
 HEADER_BYTES: Final = 1024
 
 
 class Fleet(Protocol):
-    """What an attempt may tell the rest of the gateway about a node."""
+    """The nodes as an attempt needs them: who has a slot, where they are, and what it has to say of them."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def upstream(self) -> Upstream: ...
 
     def target(self, node_id: int) -> Target: ...
 
@@ -63,34 +70,33 @@ class Rules:
 class Attempts:
     """Serves one request from the nodes."""
 
-    def __init__(self, exchange: Exchange, state: State, upstream: Upstream, fleet: Fleet, rules: Rules) -> None:
+    _loading: frozenset[int] = frozenset()
+    _failures: Sequence[AttemptFailed] = ()
+    _unjudged = False
+
+    def __init__(self, exchange: Exchange, api: Api, call: Call, fleet: Fleet, rules: Rules) -> None:
         self._exchange = exchange
-        self._state = state
-        self._upstream = upstream
+        self._api = api
+        self._call = call
         self._fleet = fleet
         self._rules = rules
-        assert exchange.call is not None
-        self._tried: set[int] = set(exchange.call.unfit)
-        self._loading: set[int] = set()
-        self._failures: list[AttemptFailed] = []
-        self._unjudged = False
-        self._affinity = affinity_of(exchange.body) if rules.by_prefix else 0
+        self._tried = call.unfit
+        self._affinity = affinity_of(call.body) if rules.by_prefix else 0
+        self._deadline = time.monotonic() + rules.queue_timeout
 
     async def run(self) -> None:
         """Answer the client: from a node, or with what the last one failed of.
 
         Raises: Refusal, where no node could even be tried.
         """
-        deadline = time.monotonic() + self._rules.queue_timeout
         self._rules.retries.earn()
         while not self._failures or self._may_try_again():
             try:
-                lease = await self._choose(deadline)
+                lease = await self._choose()
             except Refusal:
                 if not self._failures:
                     raise
                 break
-            self._tried.add(lease.node.id)
             try:
                 await self._attempt(lease)
                 return
@@ -98,20 +104,21 @@ class Attempts:
                 failure = failed
             finally:
                 lease.release()
-            if not await self._wait_for_load(failure, lease, deadline):
-                self._failures.append(failure)
+            self._tried |= {lease.node.id}
+            if not await self._wait_for_load(failure, lease):
+                self._failures = (*self._failures, failure)
         self._judge_poison()
         await self._answer_failure(self._failures[-1])
 
-    async def _wait_for_load(self, failure: AttemptFailed, lease: Lease, deadline: float) -> bool:
+    async def _wait_for_load(self, failure: AttemptFailed, lease: Lease) -> bool:
         """Whether the node only loads the model: others are asked first, then those that load it once more."""
         if not failure.is_loading or failure.answered is None:
             return False
-        self._loading.add(lease.node.id)
+        self._loading |= {lease.node.id}
         if self._others_left():
             return True
         seconds = failure.answered.load_seconds
-        if time.monotonic() + seconds > deadline:
+        if time.monotonic() + seconds > self._deadline:
             return False
         await asyncio.sleep(seconds)
         self._tried -= self._loading
@@ -125,41 +132,33 @@ class Attempts:
         return not self._unjudged
 
     def _others_left(self) -> bool:
-        holders = self._state.table.holders.get(self._exchange.model, ())
+        holders = self._fleet.state.table.holders.get(self._call.model, ())
         return any(node.id not in self._tried for node in holders)
 
-    async def _choose(self, deadline: float) -> Lease:
-        exchange = self._exchange
+    async def _choose(self) -> Lease:
+        """A slot on a node that can serve this call: one that came while we waited, or has changed, may not."""
+        api, call = self._api, self._call
         while True:
             lease = await select_available_node_with_queue(
-                exchange.model,
-                state=self._state,
-                exchange=exchange,
+                call.model,
+                state=self._fleet.state,
+                exchange=self._exchange,
                 tried=self._tried,
-                timeout=max(0.0, deadline - time.monotonic()),
+                deadline=self._deadline,
                 affinity=self._affinity,
             )
-            if self._fits(lease):
+            if choose.is_fit(api, call, lease.node):
                 return lease
             lease.release()
-            self._tried.add(lease.node.id)
+            self._tried |= {lease.node.id}
             if not self._others_left():
-                raise no_capable_node(exchange.model)
-
-    def _fits(self, lease: Lease) -> bool:
-        """A node that came while we waited, or has changed, may not be one that can serve this call."""
-        exchange = self._exchange
-        assert exchange.api is not None
-        assert exchange.call is not None
-        return choose.is_fit(exchange.api, exchange.call, lease.node)
+                raise no_capable_node(call.model)
 
     async def _attempt(self, lease: Lease) -> None:
         """One node, from sending to the last byte. Raises: AttemptFailed, with nothing sent to the client."""
-        exchange = self._exchange
-        assert exchange.api is not None
-        assert exchange.call is not None
-        plan = exchange.api.plan(exchange.call, lease.node)
-        entry = AttemptEntry(node_id=lease.node.id, node_name=lease.node.name, selection_reason=lease.reason)
+        exchange, node = self._exchange, lease.node
+        plan = self._api.plan(self._call, node)
+        entry = AttemptEntry(node_id=node.id, node_name=node.name, selection_reason=lease.reason)
         exchange.attempts.append(entry)
         began = time.monotonic()
         try:
@@ -187,23 +186,19 @@ class Attempts:
             entry.status = 200
             await relay.answer_ready(exchange, plan.ready)
             return
-        answer = await self._upstream.send(
-            target,
-            "POST",
-            plan.path,
-            node_headers(exchange) + list(plan.headers),
-            plan.body,
-            silence=lease.node.timeout,
+        headers = node_headers(exchange, plan.headers)
+        answer = await self._fleet.upstream.send(
+            target, "POST", plan.path, headers, plan.body, silence=lease.node.timeout
         )
         try:
             entry.status = answer.status
-            if not 200 <= answer.status < 300:
-                again = await self._node_error(lease, answer, plan)
-                if again is not None:
-                    answer.close()
-                    await self._send_and_relay(lease, entry, again)
-            else:
+            if 200 <= answer.status < 300:
                 await relay.relay(exchange, plan, answer)
+                return
+            again = await self._node_error(lease, answer, plan)
+            if again is not None:
+                answer.close()
+                await self._send_and_relay(lease, entry, again)
         finally:
             answer.close()
 
@@ -232,10 +227,9 @@ class Attempts:
         return None
 
     def _blame(self, lease: Lease, entry: AttemptEntry, reason: str, *, on_connect: bool = False) -> None:
-        exchange = self._exchange
-        assert exchange.api is not None
-        pair = (lease.node.id, exchange.model)
-        if exchange.api.infers and self._fleet.exclude(pair, reason, kind=exchange.api.kind, on_connect=on_connect):
+        api, exchange = self._api, self._exchange
+        pair = (lease.node.id, self._call.model)
+        if api.infers and self._fleet.exclude(pair, reason, kind=api.kind, on_connect=on_connect):
             entry.excluded = True
             exchange.own_exclusions = [*exchange.own_exclusions, pair]
         if on_connect:
@@ -284,9 +278,20 @@ class Attempts:
 _ERROR_HEADERS: Final = frozenset({b"content-type", b"retry-after"})
 
 
-def node_headers(exchange: Exchange) -> Headers:
-    headers: Headers = [
-        (name, value) for name, value in exchange.headers.items() if name in _TO_NODE and 0 < len(value) <= HEADER_BYTES
-    ]
-    headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
+def node_headers(exchange: Exchange, planned: Iterable[tuple[bytes, bytes]] = ()) -> Headers:
+    """What the node is told besides the body: by the client, by us, and as `planned` for this node."""
+    given = exchange.headers
+    headers = [*_as_told(*map(given.get, _TO_NODE)), (b"x-request-id", exchange.request_id.encode("ascii")), *planned]
+    if b"traceparent" in given or b"tracestate" in given:
+        headers += _passed_on(_OF_TRACE, map(given.get, _OF_TRACE))
     return headers
+
+
+@lru_cache(maxsize=256)
+def _as_told(*values: bytes | None) -> tuple[tuple[bytes, bytes], ...]:
+    """The same for all requests of one client program."""
+    return tuple(_passed_on(_TO_NODE, values))
+
+
+def _passed_on(names: Iterable[bytes], values: Iterable[bytes | None]) -> Headers:
+    return [(name, value) for name, value in zip(names, values, strict=True) if value and len(value) <= HEADER_BYTES]

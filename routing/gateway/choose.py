@@ -66,6 +66,8 @@ def find_way(table: RoutingTable, api: Api, name: str) -> Way | None:
 
 def is_fit(api: Api, call: Call, node: NodeEntry) -> bool:
     """Whether a node that has the model can serve this very call."""
+    if api.why_unfit is None and call.home is None and not call.unfit:
+        return True
     at_home = call.home is None or call.home == node.id
     return at_home and node.id not in call.unfit and (api.why_unfit is None or api.why_unfit(call, node) is None)
 
@@ -88,14 +90,16 @@ def _first_reason(api: Api, call: Call, holders: Sequence[NodeEntry]) -> Refusal
 
 
 async def select_available_node_with_queue(
-    model_id: str, *, state: State, exchange: Exchange, tried: Collection[int], timeout: float, affinity: int = 0
+    model_id: str, *, state: State, exchange: Exchange, tried: Collection[int], deadline: float, affinity: int = 0
 ) -> Lease:
     """A slot on a node that can execute `model_id`: now, or after waiting in the fair queue.
 
-    Raises: Refusal (429 if the queue is full, 504 after `timeout` seconds, 503 if the last holder goes while waiting).
+    Raises: Refusal (429 if the queue is full, 504 at the deadline, 503 if the last holder goes while waiting).
+
+    `deadline`: until when it waits, as `time.monotonic()`.
     """
     key = exchange.principal.key_id if exchange.principal is not None else 0
-    lease = await state.take(model_id, key, tried, affinity)
+    lease = state.take_now(model_id, key, tried, affinity) or await state.take(model_id, key, tried, affinity)
     if lease is not None:
         return lease
     place = await state.queue(model_id, key, tried, affinity)
@@ -103,7 +107,7 @@ async def select_available_node_with_queue(
         waiting = state.stats().waiting
         retry_after = max(RETRY_AFTER_SECONDS, round(state.estimated_wait(1)))
         raise queue_full(waiting, retry_after, _place_headers(state, waiting + 1))
-    return await _wait(place, state, exchange, timeout)
+    return await _wait(place, state, exchange, max(0.0, deadline - time.monotonic()))
 
 
 async def _wait(place: Place, state: State, exchange: Exchange, timeout: float) -> Lease:

@@ -146,7 +146,7 @@ class Gateway:
             await relay.answer_ready(exchange, here.ready)
             return
         async with HangUp(exchange.scope, exchange.receive) as hang_up:
-            await Attempts(exchange, engine.state, engine.upstream, engine, self._rules).run()
+            await Attempts(exchange, api, call, engine, self._rules).run()
         if hang_up.seen and not exchange.finished:
             self._hung_up(exchange)
 

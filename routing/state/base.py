@@ -54,6 +54,9 @@ class State(Protocol):
     def install(self, table: RoutingTable) -> None:
         """From now on this is the fleet. Who waits is served, or told, at once."""
 
+    def take_now(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> Lease | None:
+        """As `take`, where nobody needs to be asked for it; None says nothing."""
+
     async def take(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> Lease | None:
         """A slot for `model` now, or None while every holder (but those tried) is busy. See `select_node`."""
 

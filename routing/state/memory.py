@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from routing.core.errors import Refusal, no_capable_node
 from routing.core.queue import FairQueue, Waiting
 from routing.core.select import LiveFigures, Selection, Strategy, select_node
-from routing.core.table import NodeEntry, RoutingTable
+from routing.core.table import RoutingTable
 from routing.state.base import QueueStats
 from routing.state.hour import Counters, Hour
 
@@ -22,14 +22,16 @@ class MemoryLease:
     def __init__(self, state: MemoryState, selection: Selection) -> None:
         self._state: MemoryState | None = state
         self._began = time.monotonic()
-        self.node: NodeEntry = selection.node
+        node = self.node = selection.node
         self.reason = selection.reason
-        state.live.begin(selection.node)
+        state.live.begin(node)
 
     def release(self) -> None:
-        state, self._state = self._state, None
+        state = self._state
         if state is not None:
-            state._released(self.node.id, time.monotonic() - self._began)
+            self._state = None
+            now = time.monotonic()
+            state._released(self.node.id, now, now - self._began)
 
     def forget(self) -> None:
         """It was none: releasing it does nothing."""
@@ -101,11 +103,14 @@ class MemoryState:
             self._tell_hopeless()
             self._serve()
 
-    async def take(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryLease | None:
+    def take_now(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryLease | None:
         lease = self._lease(model, tried, affinity)
         if lease is not None:
             self._queue.took_turn(key)
         return lease
+
+    async def take(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryLease | None:
+        return self.take_now(model, key, tried, affinity)
 
     async def queue(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryPlace | None:
         if len(self._queue) >= self._queue_max:
@@ -153,10 +158,10 @@ class MemoryState:
         selection = select_node(model, holders, self.live, self._strategy, tried, affinity)
         return MemoryLease(self, selection) if selection is not None else None
 
-    def _released(self, node_id: int, seconds: float) -> None:
+    def _released(self, node_id: int, now: float, seconds: float) -> None:
         self.live.end(node_id)
-        self._counters.processing.add(time.monotonic(), seconds)
-        if len(self._queue):
+        self._counters.processing.add(now, seconds)
+        if self._places:
             self._serve()
 
     def _serve(self) -> None:

@@ -104,6 +104,9 @@ class RedisState(MemoryState):
 
     # --- what requests ask ----------------------------------------------------------------------------------------
 
+    def take_now(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryLease | None:
+        return None if self._session else super().take_now(model, key, tried, affinity)
+
     async def take(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryLease | None:
         holders = self.table.holders.get(model)
         if not self._session or not holders:
@@ -226,12 +229,12 @@ class RedisState(MemoryState):
         self._unlimited.add(selection.node.id)
         return MemoryLease(self, selection)
 
-    def _released(self, node_id: int, seconds: float) -> None:
+    def _released(self, node_id: int, now: float, seconds: float) -> None:
         if not self._session:
-            super()._released(node_id, seconds)
+            super()._released(node_id, now, seconds)
             return
         self.live.end(node_id)
-        self._counters.processing.add(time.monotonic(), seconds)
+        self._counters.processing.add(now, seconds)
         node = self.table.nodes.get(node_id)
         if node is not None and node.limit:
             heard = partial(self._heard_elsewhere, self._session, node_id)

@@ -57,6 +57,17 @@ def test_a_key_that_was_served_without_waiting_has_had_its_turn() -> None:
     assert served == [A, B, A, B, A, A, A]
 
 
+def test_whose_turn_was_long_ago_is_next_however_often_others_had_theirs() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for key in (B, A, A, B, B, A):
+        queue.took_turn(key)
+    served: list[int] = []
+    enter(queue, served, A, B)
+    while len(queue):
+        serve_one(queue)
+    assert served == [B, A]
+
+
 def test_one_model_without_a_node_holds_up_no_other() -> None:
     queue: FairQueue[str] = FairQueue()
     served: list[int] = []

@@ -63,3 +63,14 @@ async def test_no_header_is_long_enough_to_make_a_node_hang_up(fleet: Fleet) -> 
     assert response.status_code == 200
     assert node.inferences[0].headers["traceparent"] == "00-short-01"
     assert "user-agent" not in node.inferences[0].headers
+
+
+async def test_a_node_is_told_each_clients_own_headers(fleet: Fleet) -> None:
+    node = await fleet.add("model-a")
+    of_clients = [{"User-Agent": "one", "tracestate": "a=1"}, {"User-Agent": "two"}, {"User-Agent": "one"}]
+    for headers in of_clients:
+        body = {"model": "model-a", "messages": []}
+        await fleet.client.post("/v1/chat/completions", json=body, headers={**bearer(fleet.key), **headers})
+    told = [(seen.headers["user-agent"], seen.headers.get("tracestate")) for seen in node.inferences]
+    assert told == [("one", "a=1"), ("two", None), ("one", None)]
+    assert len({seen.headers["x-request-id"] for seen in node.inferences}) == 3

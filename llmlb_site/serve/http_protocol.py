@@ -159,7 +159,11 @@ class Cycle:
         if self.disconnected:
             return True
         if message["type"] == "http.response.body":
-            self._send_body(message.get("body", b""), message.get("more_body", False))
+            body, more = message.get("body", b""), message.get("more_body", False)
+            if more and body and self._chunked and not self._head and not self.response_complete:
+                self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))  # of a stream, most are such
+            else:
+                self._send_body(body, more)
         elif message["type"] == "http.response.start":
             self._start(message["status"], message.get("headers", ()))
         else:
@@ -190,6 +194,7 @@ class Cycle:
         head = b"\r\n".join(lines)
         # A value that holds a whole line would pass for two headers: lines are counted, too.
         if not _HEAD.fullmatch(head) or head.count(b"\n") != len(lines) - 1:
+            self._chunked = False
             raise RuntimeError("a header that is none")
         self.response_started = True
         self._expects_continue = False

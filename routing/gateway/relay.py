@@ -117,12 +117,13 @@ class _Flow:
     woken, which is half of what a relayed event costs.
     """
 
-    __slots__ = ("_answer", "_exchange", "_reader", "_send_now", "_splitter")
+    __slots__ = ("_answer", "_exchange", "_reader", "_send_now", "_splitter", "_take")
 
     def __init__(self, exchange: Exchange, answer: UpstreamAnswer, reader: StreamReader) -> None:
         self._exchange = exchange
         self._answer = answer
         self._reader = reader
+        self._take = reader.take
         self._splitter = EventSplitter()
         self._send_now = replies.immediate_send(exchange)
 
@@ -130,13 +131,13 @@ class _Flow:
         """To the end of the node's stream. Raises: NodeFault."""
         if self._send_now is None:
             while data := await self._answer.read():
-                await self._send(self._understood(_split(self._splitter, data)))
+                await self._send(self._understood(data))
         else:
             while await self._answer.pump(self._pass_on):
                 # The client does not keep up: nothing is sent, but not before it has taken what it was sent.
                 await self._exchange.send({"type": "http.response.body", "body": b"", "more_body": True})
         if self._splitter.rest.strip():
-            await self._send(self._understood([self._splitter.rest + b"\n\n"]))
+            await self._send(self._understood(b"\n\n"))
 
     def start(self) -> Message:
         exchange = self._exchange
@@ -147,7 +148,7 @@ class _Flow:
 
     def _pass_on(self, data: bytes) -> bool:
         """Sends what of it the client should see. Returns whether the client keeps up."""
-        out = self._understood(_split(self._splitter, data))
+        out = self._understood(data)
         if not out:
             return True
         assert self._send_now is not None
@@ -162,11 +163,18 @@ class _Flow:
             await self._exchange.send(self.start())
         await replies.write(self._exchange, out, more=True)
 
-    def _understood(self, events: list[bytes]) -> bytes:
-        """What the client sees of these events. Raises: BrokenFault, for an error in place of an answer."""
-        reader = self._reader
-        out = reader.take(events[0]) if len(events) == 1 else b"".join([reader.take(event) for event in events])
-        if reader.failed:
+    def _understood(self, data: bytes) -> bytes:
+        """What the client sees of the events that are whole now.
+
+        Raises: MalformedFault; BrokenFault, for an error in place of an answer.
+        """
+        try:
+            events = self._splitter.feed(data)
+        except EventTooLong:
+            raise MalformedFault("the answer is not an event stream") from None
+        take = self._take
+        out = take(events[0]) if len(events) == 1 else b"".join([take(event) for event in events])
+        if self._reader.failed:
             if self._exchange.first_byte is None:
                 raise BrokenFault("the node told an error in place of an answer")
             out = self._exchange.without_address(out)
@@ -186,10 +194,3 @@ async def end_broken_stream(exchange: Exchange, refusal: Refusal) -> None:
 
 def is_event_stream(headers: Headers) -> bool:
     return any(name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers)
-
-
-def _split(splitter: EventSplitter, data: bytes) -> list[bytes]:
-    try:
-        return splitter.feed(data)
-    except EventTooLong:
-        raise MalformedFault("the answer is not an event stream") from None

@@ -175,15 +175,17 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _fill_sink(self, sink: Callable[[bytes], bool]) -> None:
+    def _fill(self, sink: Callable[[bytes], bool]) -> None:
         """In the transport's callback. Who waits in `pump` is woken only if the sink wants no more, or fails."""
+        chunks, self._chunks = self._chunks, []
         try:
-            self._sink_has_enough = not sink(self._taken())
+            if sink(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
+                return
+            self._sink_has_enough = True
         except Exception as error:
             self._sink_error = error
-        if self._sink_has_enough or self._sink_error is not None:
-            self._sink = None
-            self._wake()
+        self._sink = None
+        self._wake()
 
     @property
     def reusable(self) -> bool:
@@ -234,9 +236,10 @@ class Connection(asyncio.Protocol):
         if not self._head_done and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(MalformedFault("the head of the node's answer is too large"))
             self.abort()
-        if self._sink is not None and self._chunks:
-            self._fill_sink(self._sink)
-        if self._sink is None or self._complete:
+        sink = self._sink
+        if sink is not None and self._chunks:
+            self._fill(sink)
+        if sink is None or self._complete:
             self._wake()
 
     def eof_received(self) -> bool:
@@ -284,10 +287,11 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         self._chunks.append(data)
-        self._buffered += len(data)
-        if self._buffered > READ_HIGH_WATER and not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
+        if self._sink is None:
+            self._buffered += len(data)
+            if self._buffered > READ_HIGH_WATER and not self._paused:
+                self._paused = True
+                self.transport.pause_reading()
 
     def on_message_complete(self) -> None:
         if self._informational:  # 100 Continue, 103 Early Hints: the answer is still to come

@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from llmlb_site.lib.signals import handled
 from routing import siblings
 
 log = logging.getLogger("llmlb.serve")
@@ -95,7 +96,10 @@ class Processes:
 
         Raises: CannotServe, OSError (the address cannot be had).
         """
-        with tempfile.TemporaryDirectory(prefix="llmlb-serve-") as directory, self._signals_caught():
+        with (
+            tempfile.TemporaryDirectory(prefix="llmlb-serve-") as directory,
+            handled(self._note_signal, signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+        ):
             self._directory = Path(directory)
             try:
                 self._start_all()
@@ -257,17 +261,8 @@ class Processes:
         seated = [child for seat in self._seats for child in (seat.child, seat.successor) if child is not None]
         return [*seated, *self._leaving]
 
-    @contextlib.contextmanager
-    def _signals_caught(self) -> Iterator[None]:
-        def caught(number: int, frame: FrameType | None) -> None:
-            self._signals.append(number)
-
-        before = {number: signal.signal(number, caught) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signals.append(number)
 
 
 def follow_parent(channel: socket.socket) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from llmlb_site.lib.signals import handled
 from llmlb_site.serve.accepting import AcceptAll
 from llmlb_site.serve.bounds import BoundedProtocol, DrainingState
 from llmlb_site.serve.lifecycle import Lifecycle, until
@@ -63,12 +64,8 @@ class DrainingServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """As uvicorn's, but without raising the signal again at the end: a drained server exits with 0."""
-        previous = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with handled(self.handle_exit, signal.SIGINT, signal.SIGTERM):
             yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

@@ -12,6 +12,7 @@ from typing import Final
 
 import uvicorn
 
+from llmlb_site.lib.signals import handled
 from nodes.runtime.config import NodeConfig
 from nodes.runtime.fetching.failures import FetchFailed
 from nodes.runtime.fetching.origins import Origins
@@ -45,12 +46,8 @@ class NodeServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """As uvicorn's, but without raising the signal again at the end: a node that was asked to stop exits with 0."""
-        previous = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with handled(self.handle_exit, signal.SIGINT, signal.SIGTERM):
             yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def serve(config: NodeConfig) -> int:

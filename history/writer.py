@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -192,8 +192,15 @@ def _insert(model: type[models.Model], rows: Iterator[Row], *, without_id: bool 
         return
     with connection.wrap_database_errors:
         cursor = connection.connection.cursor()
-        while values := list(chain.from_iterable(islice(rows, _ROWS_AT_ONCE))):
+        while values := _flat(islice(rows, _ROWS_AT_ONCE)):
             cursor.execute(_insert_statement(table, columns, len(values) // len(columns)), values)
+
+
+def _flat(rows: Iterable[Row]) -> list[Any]:
+    values: list[Any] = []
+    for row in rows:
+        values += row
+    return values
 
 
 @cache

@@ -97,7 +97,7 @@ class _Driver(NamedTuple):
 def _text_of(moment: datetime) -> str:
     """As Django writes an aware moment on SQLite: in UTC, without saying so."""
     text: str = msgspec.to_builtins(moment.astimezone(UTC))
-    return f"{text[:10]} {text[11:-1]}"
+    return text[:-1].replace("T", " ")
 
 
 _AS_IT_IS: Final = _Driver(lambda moment: moment, lambda flag: flag, lambda blob: blob)

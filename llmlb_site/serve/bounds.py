@@ -102,10 +102,12 @@ class BoundedProtocol(LeanProtocol):
         self._in_head = True
         super().on_message_begin()
 
-    def on_headers_complete(self) -> None:
+    def check_head(self, version: str, fields: dict[bytes, bytes]) -> None:
         self._in_head = False
         self._head_bytes = 0
-        request_head.check(self.url, self.parser.get_http_version(), self.headers)
+        request_head.check(self.url, version, self.headers, fields)
+
+    def on_headers_complete(self) -> None:
         super().on_headers_complete()
         if not self.parser.should_upgrade():
             self.headers = _TRAILERS

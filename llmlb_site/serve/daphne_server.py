@@ -95,7 +95,7 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # untyped base
         lines = self.requestHeaders.getAllRawHeaders()
         headers = [(name.lower(), value) for name, values in lines for value in values]
         try:
-            request_head.check(self.uri, self.clientproto.decode("ascii").removeprefix("HTTP/"), headers)
+            request_head.check(self.uri, self.clientproto.decode("ascii").removeprefix("HTTP/"), headers, dict(headers))
         except request_head.Malformed:
             return True
         return False

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import re
 import urllib.parse
 from collections.abc import Callable, MutableMapping
 from typing import Any, Final
@@ -30,10 +29,14 @@ It answers whether the client has gone already."""
 SEND_NOW: Final = "llmlb.send_now"
 """The ASGI extension: `send` that does not wait. It answers whether the client keeps up; if not, `send` waits."""
 
+ANSWER: Final = "llmlb.answer"
+"""The ASGI extension: a function of status, headers and body that sends a whole answer, without waiting. One of the
+headers is the length."""
+
 UNREAD_BYTES: Final = 512 * 1024  # of a request's body, before its sender has to wait
 JOINED_BYTES: Final = 64 * 1024  # a longer body is not copied behind its head, but written after it
-# Field lines (RFC 9110, 5): a token, and a value without control characters, so that no header can end the head.
-_HEAD: Final = re.compile(rb"(?:[!#-'*+.^_`|~0-9A-Za-z-]++: [^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+_CONTROL: Final = bytes({*range(0x20), 0x7F} - {0x09})
 _NO_BODY: Final = frozenset({204, 304})
 _OVER: Final[Scope] = {}
 _USUAL_TARGET_BYTES: Final = 128  # a longer one is not worth remembering
@@ -61,7 +64,7 @@ class Cycle:
     _until_close = False
     _length_left = 0
 
-    def __init__(self, protocol: LeanProtocol, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+    def __init__(self, protocol: LeanProtocol, scope: Scope, keep_alive: bool, expects_continue: bool) -> None:
         self.scope = scope
         self.keep_alive = keep_alive
         self._protocol = protocol
@@ -170,6 +173,12 @@ class Cycle:
             raise RuntimeError(f"a message that is not expected here: {message['type']!r}")
         return not self._flow.write_paused
 
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """See `ANSWER`."""
+        if not self.disconnected:
+            self._start(status, headers)
+            self._send_body(body, more=False)
+
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _start(self, status: int, headers: Any) -> None:
@@ -177,7 +186,7 @@ class Cycle:
         if self.response_started:
             raise RuntimeError("the answer has been started already")
         given = dict(headers)
-        if not b"".join(given).islower():
+        if b"".join(given).translate(None, _TOKEN):
             headers = [(name.lower(), value) for name, value in headers]
             given = dict(headers)
         if b"transfer-encoding" in given:  # ours to say
@@ -192,8 +201,10 @@ class Cycle:
         self._frame(status, given.get(b"content-length"), lines)
         lines.append(b"")
         head = b"\r\n".join(lines)
-        # A value that holds a whole line would pass for two headers: lines are counted, too.
-        if not _HEAD.fullmatch(head) or head.count(b"\n") != len(lines) - 1:
+        # Names are tokens, and there are no control characters but those that end our lines (RFC 9110, 5): no header
+        # ends the head, or passes for two.
+        wrong_names = b"" in given or b"".join(given).translate(None, _TOKEN)
+        if wrong_names or len(head) - len(head.translate(None, _CONTROL)) != 2 * (len(lines) - 1):
             self._chunked = False
             raise RuntimeError("a header that is none")
         self.response_started = True
@@ -278,7 +289,6 @@ class LeanProtocol(HttpToolsProtocol):
         self._scope = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-            "http_version": "1.1",
             "server": self.server,
             "client": self.client,
             "scheme": self.scheme,
@@ -296,32 +306,38 @@ class LeanProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         parser = self.parser
-        version = parser.get_http_version()
-        scope = self._scope.copy()
+        headers, version, app_state = self.headers, parser.get_http_version(), self.app_state
+        fields = dict(headers)
+        self.check_head(version, fields)
+        path, raw_path, query = (_locate if len(self.url) <= _USUAL_TARGET_BYTES else _locate.__wrapped__)(
+            self.url, self.root_path
+        )
+        scope = {
+            **self._scope,
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": headers,
+        }
         self.scope = scope  # type: ignore[assignment]  # uvicorn's is a TypedDict of the same
-        scope["headers"] = headers = self.headers
-        if self.app_state:
-            scope["state"] = self.app_state.copy()
-        scope["method"] = parser.get_method().decode("ascii")
-        if version != "1.1":
-            scope["http_version"] = version
         if parser.should_upgrade() and self._should_upgrade():
             return
-        locate = _locate if len(self.url) <= _USUAL_TARGET_BYTES else _locate.__wrapped__
-        scope["path"], scope["raw_path"], scope["query_string"] = locate(self.url, self.root_path)
+        if app_state:
+            scope["state"] = app_state.copy()
         before = self.cycle
-        cycle = self.cycle = Cycle(
-            self,
-            scope,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
-            expects_continue=dict(headers).get(b"expect", b"").lower() == b"100-continue",
-        )
-        scope["extensions"] = {HANG_UP: cycle.on_hang_up, SEND_NOW: cycle.send_now}
+        expects_continue = b"expect" in fields and fields[b"expect"].lower() == b"100-continue"
+        cycle = self.cycle = Cycle(self, scope, version != "1.0" and parser.should_keep_alive(), expects_continue)
+        scope["extensions"] = {HANG_UP: cycle.on_hang_up, SEND_NOW: cycle.send_now, ANSWER: cycle.answer}
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:  # pipelined: its turn comes after the answer to the one before
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+
+    def check_head(self, version: str, fields: dict[bytes, bytes]) -> None:
+        """Whether this head may be served at all. What is raised answers 400. `fields` are the last of each name."""
 
     def on_body(self, body: bytes) -> None:
         cycle = self.cycle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,12 +15,11 @@ class Malformed(Exception):
     """The request is none that may be served (400); the message says why."""
 
 
-def check(target: bytes, version: str, headers: Sequence[Header]) -> None:
-    """`target` as in the request line, `version` such as "1.1", header names in lower case.
+def check(target: bytes, version: str, headers: Sequence[Header], fields: Mapping[bytes, bytes]) -> None:
+    """`target` as in the request line, `version` such as "1.1", header names in lower case; `fields` by their names.
 
     Raises: Malformed (RFC 9112: 3.2 for Host and target, 6.1 for Transfer-Encoding).
     """
-    fields = dict(headers)
     if b"host" not in fields and version != "1.0":
         raise Malformed("a Host header is needed")
     if len(fields) != len(headers) and sum(name == b"host" for name, _value in headers) > 1:

@@ -105,13 +105,12 @@ async def answer(exchange: Exchange, status: int, headers: HeaderList, body: byt
     head = [*headers, (b"content-length", b"%d" % len(body)), *own_headers(exchange)]
     start = start_message(exchange, status, head)
     rest = body_message(exchange, body if exchange.method != "HEAD" else b"", more=False)
-    send_now = immediate_send(exchange)
-    if send_now is None:
+    send_whole = exchange.scope.get("extensions", _NONE).get("llmlb.answer")
+    if send_whole is not None:  # it is in memory, whole: there is nothing to wait for
+        send_whole(status, head, rest["body"])
+    else:
         await exchange.send(start)
         await exchange.send(rest)
-    else:  # it is in memory, whole: there is nothing to wait for
-        send_now(start)
-        send_now(rest)
     exchange.finished = True
 
 

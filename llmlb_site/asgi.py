@@ -28,38 +28,29 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class PathRouter(URLRouter):  # type: ignore[misc]  # Channels has no types
-    """Channels' router by path, with a short way to the gateway: matching patterns and copying the scope would cost an
-    inference as much as choosing its node.
-    """
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        # Channels takes ASGI applications where Django's own router takes views.
-        routed: Any = gateway
-        django: Any = django_application
-        super().__init__([re_path(r"^(v1(/|$)|(livez|readyz|metrics)$)", routed), re_path("", django)])
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith("/v1/"):
-            await self._gateway(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
-
-
 class Root:
-    """Routes by protocol, and answers lifespan itself: Channels' router refuses what it does not know."""
+    """Routes by protocol and path, and answers lifespan itself: Channels' router refuses what it does not know.
+
+    Inference has a short way: matching patterns and copying the scope would cost it as much as choosing its node.
+    """
 
     def __init__(self) -> None:
         self.runtime = Runtime()
+        self._gateway = Gateway(self.runtime.engine)
+        # Channels takes ASGI applications where Django's own router takes views.
+        routed: Any = self._gateway
+        django: Any = django_application
         self._router = ProtocolTypeRouter(
             {
-                "http": PathRouter(Gateway(self.runtime.engine)),
+                "http": URLRouter([re_path(r"^(v1(/|$)|(livez|readyz|metrics)$)", routed), re_path("", django)]),
                 "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
             }
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.runtime.started and scope["path"].startswith("/v1/"):
+            await self._gateway(scope, receive, send)
+            return
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return

@@ -64,11 +64,8 @@ class Control:
         # How many changes were announced, and how many of them the event loop's tables contain.
         self._announced = 0
         self._contained = 0
-
-    @property
-    def stale(self) -> bool:
-        """Something was changed in this process since the tables that the event loop has were read."""
-        return self._contained != self._announced
+        # Whether these differ: something was changed in this process since the event loop's tables were read.
+        self.stale = False
 
     def start(self) -> None:
         """Begin, and wait for the first tables: a request is never answered from an empty one."""
@@ -168,7 +165,9 @@ class Control:
         self._deliver(lambda: self._contains(announced))
 
     def _contains(self, announced: int) -> None:
-        self._contained = announced
+        with self._lock:
+            self._contained = announced
+            self.stale = announced != self._announced
 
     def _persist(self, job: Job, what: str) -> None:
         try:
@@ -184,6 +183,7 @@ class Control:
         if threading.current_thread() is not self._thread:
             with self._lock:
                 self._announced += 1
+                self.stale = True
         self.look()
 
 

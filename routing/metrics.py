@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from history.entries import RequestEntry
 from history.recorder import Recorder
 from routing.core.table import RoutingTable
 from routing.state.base import State
@@ -102,16 +103,19 @@ class Metrics:
     def __init__(self) -> None:
         self.tally = Tally()
 
-    def observe(self, kind: str, outcome: str, seconds: float, prompt: int | None, completion: int | None) -> None:
-        tally = self.tally
-        outcomes = tally.requests.get(kind)
-        if outcomes is None:
-            outcomes = tally.requests[kind] = {}
-            tally.durations[kind] = Durations()
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        tally.durations[kind].observe(seconds)
-        tally.prompt_tokens += prompt or 0
-        tally.completion_tokens += completion or 0
+    def observe(self, entry: RequestEntry) -> None:
+        """One inference request, however it ended."""
+        tally, kind = self.tally, entry.kind
+        durations = tally.durations.get(kind)
+        if durations is None:
+            durations = tally.durations[kind] = Durations()
+            tally.requests[kind] = {}
+        outcomes = tally.requests[kind]
+        outcomes[entry.outcome] = outcomes.get(entry.outcome, 0) + 1
+        durations.observe(entry.duration_ms / 1000)
+        if entry.total_tokens:
+            tally.prompt_tokens += entry.prompt_tokens or 0
+            tally.completion_tokens += entry.completion_tokens or 0
 
     def observe_limit(self, kind: str, limit: str) -> None:
         """One request that was refused because its key has reached a limit."""

@@ -72,19 +72,19 @@ def remove_member(document: bytes, name: str) -> bytes:
 
 
 def mentions(document: bytes, word: bytes, *, any_case: bool = False) -> int:
-    """How often a word stands in it, given with its quotes: 0, 1, or 2 for more than once. As a name, or as a text.
+    """How often a word stands in it, given with its quotes: 0, 1, or any number for more. As a name, or as a text.
 
     `any_case`: however it is spelt; the word itself is given in lower case. From one quote to the next, which is quick
     where a picture or a long prompt lies between them; what remains, of many strings, backwards, because CPython looks
     for bytes several times as fast that way.
     """
     if len(document) < SHORT_BYTES:
-        return min((document.lower() if any_case else document).count(word), 2)
+        return (document.lower() if any_case else document).count(word)
     seen = 0
     at = document.find(b'"')
     for _ in range(FEW_QUOTES):
         if at < 0:
-            return min(seen, 2)
+            return seen
         said = document[at : at + len(word)]
         seen += said == word or (any_case and said.lower() == word)
         at = document.find(b'"', at + 1)
@@ -93,7 +93,7 @@ def mentions(document: bytes, word: bytes, *, any_case: bool = False) -> int:
         last = rest.rfind(word, 0 if any_case else at)
         if last >= 0:
             seen += 1 if rest.rfind(word, 0 if any_case else at, last) < 0 else 2
-    return min(seen, 2)
+    return seen
 
 
 def as_json(value: object) -> bytes:

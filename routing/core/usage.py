@@ -39,6 +39,8 @@ class UsageFields(msgspec.Struct):
     output_tokens: int | None = None
 
     def tokens(self) -> Tokens | None:
+        if self.prompt_tokens is not None and self.completion_tokens is not None:
+            return Tokens(self.prompt_tokens, self.completion_tokens)
         prompt = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
         completion = self.completion_tokens if self.completion_tokens is not None else self.output_tokens
         if prompt is None and completion is None and self.total_tokens is None:

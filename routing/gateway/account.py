@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from history.choices import Outcome
-from history.entries import RequestEntry
+from history.entries import AttemptEntry, RequestEntry
 from routing.core.select import LiveFigures
 from routing.core.usage import LOOKED_AT_BYTES, Tokens, estimate, estimate_document
 from routing.gateway import kept
 from routing.gateway.exchange import Exchange
 
+TEXT_LENGTH: Final = 300  # of what clients and nodes may say at any length
+SUCCESS: Final = Outcome.SUCCESS.value
 NO_ROUTE_CODES = frozenset({"no_nodes_available", "no_capable_nodes", "queue_full", "queue_timeout", "model_not_found"})
 
 
@@ -20,7 +23,7 @@ def outcome_of(exchange: Exchange) -> str:
     if exchange.outcome:
         return exchange.outcome
     if not exchange.error_code:
-        return Outcome.SUCCESS.value
+        return SUCCESS
     if exchange.error_code in NO_ROUTE_CODES:
         return Outcome.NO_ROUTE.value
     if exchange.attempts:
@@ -56,62 +59,67 @@ def _estimated(texts: Callable[..., Sequence[str]], *args: bytes) -> int:
 
 
 def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> RequestEntry:
-    """The one finaliser of every request, however it ended: its row, and what it taught of the node's speed."""
-    ended = time.monotonic()
-    tokens = tokens_of(exchange)
-    outcome = outcome_of(exchange)
-    speed = _speed(exchange, tokens)
-    if speed is not None and outcome == Outcome.SUCCESS and not exchange.provider:
-        live.observe_speed(exchange.attempts[-1].node_id, exchange.model, speed)
-    return _entry(exchange, ended, outcome, tokens, speed, keep_payloads)
+    """The one finaliser of every request, however it ended: its row, and what it taught of the node's speed.
 
-
-def _entry(
-    exchange: Exchange, ended: float, outcome: str, tokens: Tokens | None, speed: float | None, keep_payloads: bool
-) -> RequestEntry:
-    call, principal = exchange.call, exchange.principal
-    last = exchange.attempts[-1] if exchange.attempts else None
+    Only what differs from a field's default is set: one is made for every request.
+    """
+    api, call, principal = exchange.api, exchange.call, exchange.principal
+    assert api is not None
     began, first_byte = exchange.began, exchange.first_byte
     entry = RequestEntry(
         request_id=exchange.request_id,
         started_at=exchange.started_at,
-        kind=exchange.api.kind if exchange.api is not None else "models",
-        outcome=outcome,
+        kind=api.kind,
+        outcome=outcome_of(exchange),
         status=exchange.status,
-        duration_ms=(ended - began) * 1000,
-        model=call.asked_model[:300] if call is not None else "",
-        served_model=exchange.served_model[:300] if last is not None else "",
-        node_id=last.node_id or None if last is not None else None,  # 0: a provider
-        node_name=last.node_name if last is not None else exchange.provider,
-        api_key_id=principal.key_id if principal is not None else None,
-        api_key_name=principal.name if principal is not None else "",
+        duration_ms=(time.monotonic() - began) * 1000,
+        node_name=exchange.provider,
         client_ip=exchange.client_ip,
-        error_code=exchange.error_code,
-        error_message=exchange.error_message[:300],
-        stream=call is not None and call.streaming,
-        poison=exchange.poison,
-        queue_ms=exchange.queue_seconds * 1000,
-        first_byte_ms=(first_byte - began) * 1000 if first_byte is not None else None,
-        tokens_per_second=speed,
-        bytes_in=exchange.bytes_in,
+        stream=exchange.streaming,
+        bytes_in=len(exchange.body) if exchange.upload is None else exchange.upload.length,
         bytes_out=exchange.bytes_out,
         attempts=exchange.attempts,
     )
+    if principal is not None:
+        entry.api_key_id, entry.api_key_name = principal.key_id, principal.name
+    if call is not None:
+        entry.model = call.asked_model[:TEXT_LENGTH]
+        if exchange.attempts:
+            _add_node(entry, exchange.attempts[-1], call.model, exchange.provider)
+    tokens = tokens_of(exchange)
     if tokens is not None:
-        entry.prompt_tokens, entry.completion_tokens = tokens.prompt, tokens.completion
-        entry.total_tokens, entry.token_source = tokens.total, tokens.source
+        _add_tokens(entry, tokens)
+        speed = entry.tokens_per_second
+        if speed is not None and entry.outcome == SUCCESS and call is not None and not exchange.provider:
+            live.observe_speed(exchange.attempts[-1].node_id, call.model, speed)
+    if first_byte is not None:
+        entry.first_byte_ms = (first_byte - began) * 1000
+    if exchange.queue_seconds:
+        entry.queue_ms = exchange.queue_seconds * 1000
+    if exchange.error_code:
+        entry.error_code, entry.error_message = exchange.error_code, exchange.error_message[:TEXT_LENGTH]
+        entry.poison = exchange.poison
     if keep_payloads:
         entry.request_body, entry.request_truncated = kept.of_request(exchange)
         entry.response_body, entry.response_truncated = kept.of_answer(exchange)
     return entry
 
 
-def _speed(exchange: Exchange, tokens: Tokens | None) -> float | None:
-    """Completion tokens per second of the attempt that answered."""
-    if tokens is None or not tokens.completion or not exchange.attempts:
-        return None
-    seconds = max(exchange.attempts[-1].duration_ms / 1000, 0.001)
-    return tokens.completion / seconds
+def _add_node(entry: RequestEntry, last: AttemptEntry, model: str, provider: str) -> None:
+    """Who was asked last, and for which model: a provider's has its prefix."""
+    if provider:
+        entry.served_model = f"{provider}:{model}"[:TEXT_LENGTH]
+    else:
+        entry.served_model, entry.node_id, entry.node_name = model[:TEXT_LENGTH], last.node_id, last.node_name
+
+
+def _add_tokens(entry: RequestEntry, tokens: Tokens) -> None:
+    """What was counted, and what it is per second of the attempt that answered."""
+    prompt, completion = tokens.prompt, tokens.completion
+    entry.prompt_tokens, entry.completion_tokens, entry.total_tokens = prompt, completion, prompt + completion
+    entry.token_source = tokens.source
+    if completion and entry.attempts:
+        entry.tokens_per_second = completion / max(entry.attempts[-1].duration_ms / 1000, 0.001)
 
 
 def _blames_node(exchange: Exchange) -> bool:

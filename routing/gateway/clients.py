@@ -17,10 +17,12 @@ _PASSED_ON: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 
 def client_ip(scope: Scope, trusted: Sequence[IPNetwork]) -> str:
     """The client's address, as far as it can be trusted; empty for a Unix socket."""
+    client = scope.get("client")
+    peer: str = client[0] if client else ""
     if not trusted:
-        return _peer(scope)
+        return peer
     forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
-    return client_address(_peer(scope), forwarded.decode("latin-1"), trusted)
+    return client_address(peer, forwarded.decode("latin-1"), trusted)
 
 
 def is_local(scope: Scope) -> bool:
@@ -32,7 +34,7 @@ def is_local(scope: Scope) -> bool:
     if any(name in _PASSED_ON for name, _ in headers):
         return False
     host = next((value for name, value in headers if name == b"host"), b"").decode("latin-1")
-    return _is_loopback(_peer(scope)) and _is_loopback(_PORT.sub("", host).strip("[]"))
+    return _is_loopback(client_ip(scope, ())) and _is_loopback(_PORT.sub("", host).strip("[]"))
 
 
 def _is_loopback(name: str) -> bool:
@@ -42,8 +44,3 @@ def _is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def _peer(scope: Scope) -> str:
-    client = scope.get("client")
-    return client[0] if client else ""

@@ -70,7 +70,11 @@ class Gateway:
         exchange = Exchange(scope, receive, send, client_ip(scope, self._trusted))
         exchange.captures = self._keep_payloads
         try:
-            await self._dispatch(exchange, scope)
+            api = APIS.get(exchange.path)
+            if api is not None:
+                await self._infer(exchange, api)
+            else:
+                await self._answer_other(exchange, scope)
         except Refusal as refusal:
             await replies.refuse(exchange, refusal)
         except intake.ClientGone:
@@ -88,12 +92,10 @@ class Gateway:
 
     # --- the ways -------------------------------------------------------------------------------------------------
 
-    async def _dispatch(self, exchange: Exchange, scope: Scope) -> None:
+    async def _answer_other(self, exchange: Exchange, scope: Scope) -> None:
+        """What is no inference."""
         path = exchange.path
-        api = APIS.get(path)
-        if api is not None:
-            await self._infer(exchange, api)
-        elif path == MODELS or path.startswith(MODELS + "/"):
+        if path == MODELS or path.startswith(MODELS + "/"):
             await self._list_models(exchange)
         elif stored.is_about_stored(path):
             await stored.follow(exchange, self._engine)
@@ -114,12 +116,19 @@ class Gateway:
         )
         if api.check_headers is not None:
             api.check_headers(exchange.headers)
-        call = exchange.call = await self._take_in(exchange, api)
+        if api.read_form is None:
+            exchange.body = await intake.read_body(exchange, self._max_body)
+            call = intake.understand(exchange, api, principal)
+        else:
+            form = await uploads.read_form(exchange, self._max_multipart, self._upload_dir)
+            call = uploads.understand(exchange, api, form)
+        exchange.call = call
+        exchange.streaming = call.envelope.stream is True
         if principal.allowed_models and not principal.may_use(prefix.canonical(call.asked_model)):
             raise model_forbidden(call.asked_model)
         if principal.limits is not None:
             await admit.admit(exchange, engine, principal.limits)
-        way = None if engine.control.stale else choose.find_way(engine.table, api, call.asked_model)
+        way = None if engine.control.stale else choose.find_way(engine.state.table, api, call.asked_model)
         asked_provider = await self._find_provider(call) if way is None else None
         api.check_parameters(call.envelope)
         if api.inspect is not None:
@@ -138,31 +147,25 @@ class Gateway:
         engine = self._engine
         if api.refers_to is not None:
             await stored.bind(api, call, principal, engine)
-        holders = engine.table.holders.get(call.model, ())
-        call.unfit |= choose.unfit_among(api, call, holders)
-        here = api.answer_here(call, holders) if api.answer_here is not None else None
-        if here is not None and here.ready is not None:
-            exchange.notes = here.notes
-            await relay.answer_ready(exchange, here.ready)
-            return
-        async with HangUp(exchange.scope, exchange.receive) as hang_up:
+        if api.why_unfit is not None or call.home is not None:
+            call.unfit |= choose.unfit_among(api, call, engine.table.holders.get(call.model, ()))
+        if api.answer_here is not None:
+            here = api.answer_here(call, engine.table.holders.get(call.model, ()))
+            if here is not None and here.ready is not None:
+                exchange.notes = here.notes
+                await relay.answer_ready(exchange, here.ready)
+                return
+        with HangUp(exchange.scope, exchange.receive) as hang_up:
             await Attempts(exchange, api, call, engine, self._rules).run()
         if hang_up.seen and not exchange.finished:
             self._hung_up(exchange)
 
     async def _ask_provider(self, exchange: Exchange, asked: NodeEntry) -> None:
         engine = self._engine
-        async with HangUp(exchange.scope, exchange.receive) as hang_up:
+        with HangUp(exchange.scope, exchange.receive) as hang_up:
             await provider.ask(exchange, asked, engine.provider_target(asked), engine.upstream)
         if hang_up.seen and not exchange.finished:
             self._hung_up(exchange)
-
-    async def _take_in(self, exchange: Exchange, api: Api) -> Call:
-        if api.read_form is None:
-            exchange.body = await intake.read_body(exchange, self._max_body)
-            return intake.understand(exchange, api)
-        form = await uploads.read_form(exchange, self._max_multipart, self._upload_dir)
-        return uploads.understand(exchange, api, form)
 
     async def _list_models(self, exchange: Exchange) -> None:
         if exchange.method not in ("GET", "HEAD"):
@@ -229,8 +232,7 @@ class Gateway:
         entry = account.entry_of(exchange, engine.state.live, self._keep_payloads)
         if exchange.hold is not None:
             admit.settle(exchange, engine, entry)
-        seconds = entry.duration_ms / 1000
-        engine.metrics.observe(entry.kind, entry.outcome, seconds, entry.prompt_tokens, entry.completion_tokens)
+        engine.metrics.observe(entry)
         if exchange.provider:
-            engine.metrics.observe_cloud(exchange.provider, entry.status, seconds)
+            engine.metrics.observe_cloud(exchange.provider, entry.status, entry.duration_ms / 1000)
         engine.recorder.put(entry)

@@ -26,6 +26,11 @@ HeaderList = list[tuple[bytes, bytes]]
 
 _QUERY: Final = re.compile(rb"[\x21-\x7e]+")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+# Requests without an id get one of those that were drawn at once: each draw gives up the interpreter, and has to wait
+# for it when other threads are busy.
+_DRAWN: Final = 512
+_drawn: Final[list[str]] = []
+os.register_at_fork(after_in_child=_drawn.clear)
 
 
 class Exchange:
@@ -41,6 +46,7 @@ class Exchange:
     body: bytes = b""
     upload: Spool | None = None
     call: Call | None = None
+    streaming: bool = False  # it was asked for
     own_exclusions: Sequence[Pair] = ()
     poison: bool = False
     provider: str = ""  # the cloud provider that was asked, by its prefix
@@ -76,34 +82,13 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.request_id = request_id_of(self.headers)
+        given = self.headers.get(b"x-request-id")
+        self.request_id = new_request_id() if given is None else request_id_of(given)
         self.client_ip = client_ip
         self.began = time.monotonic()
         self.started_at = datetime.now(UTC)
         self.attempts: list[AttemptEntry] = []
         self.captured: list[bytes] = []
-
-    @property
-    def asked_model(self) -> str:
-        return self.call.asked_model if self.call is not None else ""
-
-    @property
-    def model(self) -> str:
-        return self.call.model if self.call is not None else ""
-
-    @property
-    def bytes_in(self) -> int:
-        return self.upload.length if self.upload is not None else len(self.body)
-
-    @property
-    def served_model(self) -> str:
-        """The model that was asked for in the end; a provider's with its prefix."""
-        model = self.model
-        return f"{self.provider}:{model}" if self.provider else model
-
-    @property
-    def streaming(self) -> bool:
-        return self.call is not None and self.call.streaming
 
     @property
     def query(self) -> str:
@@ -117,7 +102,13 @@ def query_of(scope: Scope) -> str:
     return f"?{query.decode('ascii')}" if _QUERY.fullmatch(query) else ""
 
 
-def request_id_of(headers: dict[bytes, bytes]) -> str:
+def request_id_of(given: bytes) -> str:
     """The client's `X-Request-ID` if it is well-formed, else a new one."""
-    given = headers.get(b"x-request-id", b"")
-    return given.decode("ascii") if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    return given.decode("ascii") if _REQUEST_ID.fullmatch(given) else new_request_id()
+
+
+def new_request_id() -> str:
+    if not _drawn:
+        digits = os.urandom(16 * _DRAWN).hex()
+        _drawn.extend([digits[start : start + 32] for start in range(0, len(digits), 32)])
+    return _drawn.pop()

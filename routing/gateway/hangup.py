@@ -13,23 +13,22 @@ HANG_UP: Final = "llmlb.hang_up"
 
 
 class HangUp:
-    """Inside `async with`, a disconnect of the client cancels the body; afterwards `seen` tells that it was this.
+    """Inside `with`, a disconnect of the client cancels the body; afterwards `seen` tells that it was this.
 
     The body of the request must have been read: from then on `receive` has nothing to say but `http.disconnect`.
     A server that offers the extension `llmlb.hang_up` (`llmlb_site/serve/http_protocol.py`) calls us; with any other a
     sibling task waits for the message, because the request itself is waiting for something else.
     """
 
-    __slots__ = ("_receive", "_tell", "_watched", "_watcher", "seen")
+    seen = False
+    _watched: asyncio.Task[object] | None = None
+    _watcher: asyncio.Task[None] | None = None
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
         self._tell: Callable[[Callable[[], None] | None], bool] | None = scope.get("extensions", {}).get(HANG_UP)
-        self._watcher: asyncio.Task[None] | None = None
-        self._watched: asyncio.Task[object] | None = None
-        self.seen = False
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._watched = asyncio.current_task()
         if self._tell is None:
             self._watcher = asyncio.create_task(self._watch())
@@ -37,12 +36,12 @@ class HangUp:
             self._cancel()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         if self._tell is not None:
             self._tell(None)
-        if self._watcher is not None:
+        elif self._watcher is not None:
             self._watcher.cancel()
         if self.seen and isinstance(error, asyncio.CancelledError):
             assert self._watched is not None

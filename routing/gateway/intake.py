@@ -7,7 +7,8 @@ from typing import Final
 
 from routing.core import document
 from routing.core.errors import Refusal, body_invalid, body_too_large, media_type_wrong, parameter_invalid
-from routing.gateway.exchange import Exchange, Receive
+from routing.core.table import Principal
+from routing.gateway.exchange import Exchange, Message, Receive
 from routing.protocols.base import Api, Call
 
 # How much of a refused body is still read (and thrown away), so that the client, which is still sending, gets to
@@ -27,23 +28,38 @@ async def read_body(exchange: Exchange, limit: int) -> bytes:
 
     Raises: Refusal (413; 400 for a Content-Length that is no number), ClientGone.
     """
-    await refuse_declared(exchange, limit)
-    chunks: list[bytes] = []
+    declared = exchange.headers.get(b"content-length", b"0")
+    if not declared.isdigit() or int(declared) > limit:
+        await refuse_declared(exchange, limit)
+    message = await exchange.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    if message.get("more_body", False):
+        return await _read_pieces(exchange, message, limit)
+    body: bytes = message.get("body", b"")
+    if len(body) > limit:
+        raise body_too_large(limit)
+    return body
+
+
+async def _read_pieces(exchange: Exchange, message: Message, limit: int) -> bytes:
+    """The body of which `message` is the first piece."""
+    pieces: list[bytes] = []
     size = 0
-    more = True
-    while more:
-        message = await exchange.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk: bytes = message.get("body", b"")
+    while True:
+        piece: bytes = message.get("body", b"")
         more = message.get("more_body", False)
-        size += len(chunk)
+        size += len(piece)
         if size > limit:
             if more:
                 await discard(exchange.receive, COURTESY_BYTES)
             raise body_too_large(limit)
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        pieces.append(piece)
+        if not more:
+            return b"".join(pieces)
+        message = await exchange.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
 
 
 async def refuse_declared(exchange: Exchange, limit: int, *, around: int = 0) -> None:
@@ -58,18 +74,22 @@ async def refuse_declared(exchange: Exchange, limit: int, *, around: int = 0) ->
         raise body_too_large(limit)
 
 
-def understand(exchange: Exchange, api: Api) -> Call:
+def understand(exchange: Exchange, api: Api, principal: Principal) -> Call:
     """What is asked of which model. Raises: Refusal (400; 415 for a form where JSON is wanted)."""
+    body = exchange.body
     try:
-        envelope = api.read_envelope(exchange.body)
+        envelope = api.read_envelope(body)
     except Refusal:
         if exchange.headers.get(b"content-type", b"").startswith(b"multipart/"):
             raise media_type_wrong(exchange.path, "application/json") from None
         raise
-    _refuse_second_model(exchange.body)
-    if exchange.principal is not None and (exchange.principal.allowed_models or exchange.principal.limits):
-        _refuse_other_spellings(exchange.body)
-    return Call(exchange.path, exchange.body, envelope, asked_model=envelope.model, model=envelope.model)
+    strict = bool(principal.allowed_models) or principal.limits is not None
+    # Nearly always: it stands there once, and nothing is escaped that might be another.
+    if document.mentions(body, _MODEL, any_case=strict) != 1 or (b"\\" in body and body.rfind(b"\\u00") >= 0):
+        _refuse_second_model(body)
+        if strict:
+            _refuse_other_spellings(body)
+    return Call(exchange.path, body, envelope, envelope.model, envelope.model)
 
 
 def _refuse_second_model(body: bytes) -> None:
@@ -84,8 +104,6 @@ def _refuse_second_model(body: bytes) -> None:
 
 def _refuse_other_spellings(body: bytes) -> None:
     """Servers written in Go, such as Ollama, read `Model` as `model`: nobody gets round the limits of a key so."""
-    if document.mentions(body, _MODEL, any_case=True) == 1 and (b"\\" not in body or body.rfind(b"\\u00") < 0):
-        return
     if sum(member.name.lower() == "model" for member in document.members(body)) > 1:
         raise parameter_invalid("model", "'model' is given in more than one spelling.", code="duplicate_parameter")
 

@@ -102,9 +102,10 @@ async def follow(exchange: Exchange, engine: Engine) -> None:
     keeper = _keeper(engine, stored, response_id)
     body = await intake.read_body(exchange, MAX_BODY_BYTES)
     envelope = Envelope(stream="stream=true" in exchange.query.lower())
+    exchange.streaming = envelope.stream
     path = exchange.path + exchange.query
     call = exchange.call = Call(path, body, envelope, asked_model=stored.asked_model, model=stored.model)
-    async with HangUp(exchange.scope, exchange.receive) as hang_up:
+    with HangUp(exchange.scope, exchange.receive) as hang_up:
         if stored.provider:
             exchange.provider = stored.provider
             target = engine.provider_target(keeper)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -43,18 +43,9 @@ class Envelope(msgspec.Struct):
     max_completion_tokens: Any = None
 
 
-_decoder = msgspec.json.Decoder(Envelope)
-
-
-def read_envelope(body: bytes) -> Envelope:
-    """The envelope of a JSON body. Raises: Refusal (400), where the body is not a JSON object or names no model."""
-    return _read(_decoder, body)
-
-
 def envelope_reader(envelope: type[Envelope]) -> Callable[[bytes], Envelope]:
-    """`read_envelope` for an API of which a few more members concern the gateway."""
-    decoder = msgspec.json.Decoder(envelope)
-    return lambda body: _read(decoder, body)
+    """Reads the envelope of a JSON body. Raises: Refusal (400), where it is not a JSON object or names no model."""
+    return partial(_read, msgspec.json.Decoder(envelope))
 
 
 def _read(decoder: msgspec.json.Decoder[Any], body: bytes) -> Envelope:
@@ -73,6 +64,9 @@ def _read(decoder: msgspec.json.Decoder[Any], body: bytes) -> Envelope:
     if not isinstance(envelope.model, str) or not envelope.model.strip():
         raise model_missing()
     return envelope
+
+
+read_envelope: Final = envelope_reader(Envelope)
 
 
 class Call(msgspec.Struct, eq=False):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -126,15 +127,16 @@ def _prompt_texts(body: bytes) -> Sequence[str]:
 
 def _plan_choices(call: Call, node: NodeEntry) -> Plan:
     """The client's own bytes, but for the model behind an alias, and a usage count where a stream has none."""
-    body = renamed(call)
+    rename = None if call.model == call.asked_model else call.asked_model
+    body = call.body if rename is None else renamed(call)
     hide_usage = call.streaming and not call.wants_usage_chunk
     if hide_usage:
         body = _with_usage(body, call.envelope.stream_options)
     return Plan(
         path=call.path,
         body=body,
-        read_answer=restoring(call, _read_choices),
-        open_stream=lambda: ChunkStream(hide_usage=hide_usage, rename=call.asked_model if call.renamed else None),
+        read_answer=_read_choices if rename is None else restoring(call, _read_choices),
+        open_stream=partial(ChunkStream, hide_usage=hide_usage, rename=rename),
     )
 
 

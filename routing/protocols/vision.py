@@ -38,14 +38,14 @@ class Picture(NamedTuple):
     start: int = 0
 
 
-def inspector(marks: Sequence[bytes], member: str, most: int) -> Callable[[Call], Sequence[str]]:
-    """The `inspect` of an API whose conversations stand in `member` and whose pictures have one of `marks` in them.
+def inspector(mark: bytes, member: str, most: int) -> Callable[[Call], Sequence[str]]:
+    """The `inspect` of an API whose conversations stand in `member` and whose pictures have `mark` in them.
 
-    A request without any of the marks costs a search for each, and nothing else.
+    A request without it costs a search, and nothing else.
     """
 
     def inspect(call: Call) -> Sequence[str]:
-        if not any(document.mentions(call.body, mark) for mark in marks):
+        if not document.mentions(call.body, mark):
             return ()
         try:
             return check_pictures(msgspec.json.decode(call.body).get(member), member, most)
@@ -140,6 +140,6 @@ def _invalid(member: str, message: str) -> Refusal:
     return parameter_invalid(member, message, "invalid_image")
 
 
-inspect_chat: Final = inspector((b'"image_url"',), "messages", MAX_CHAT_IMAGES)
-inspect_responses: Final = inspector((b'"input_image"',), "input", MAX_IMAGES)
-inspect_messages: Final = inspector((b'"image"',), "messages", MAX_IMAGES)
+inspect_chat: Final = inspector(b'"image_url"', "messages", MAX_CHAT_IMAGES)
+inspect_responses: Final = inspector(b'"input_image"', "input", MAX_IMAGES)
+inspect_messages: Final = inspector(b'"image"', "messages", MAX_IMAGES)

@@ -3,7 +3,7 @@
     Limit      the numbers that somebody set, for a key or for a key and a model; 0 = none
     Reading    what is used of one of them at a moment, and how long until it is less
     Denial     why a request is not admitted, and after how long it would be
-    Window     what was used in the last minute
+    Window     what was used in the last minute, and what is left of it
 
 A request is counted before it is served, with an estimate of its tokens, and corrected after it. Every state asks the
 same questions here; what it reads it keeps in its own way (`routing.state.limits`). Times are whole milliseconds.
@@ -11,7 +11,6 @@ same questions here; what it reads it keeps in its own way (`routing.state.limit
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
@@ -22,6 +21,7 @@ SLOT: Final = 250  # what comes within so long leaves the minute together
 WINDOW: Final = 60_000
 SLOTS: Final = WINDOW // SLOT
 DAY: Final = 86_400_000
+NO_LIMIT: Final = 1 << 62  # more than is ever counted
 # What waits for running requests to end cannot know when they will.
 SOON: Final = 1_000
 _EPOCH: Final = date(1970, 1, 1).toordinal()
@@ -29,9 +29,12 @@ _EPOCH: Final = date(1970, 1, 1).toordinal()
 Kind = Literal["requests", "tokens", "concurrent", "day", "month", "reserved"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Limit:
-    """Numbers of one key (`model` empty: over all models), 0 where there is none. `id` names its counters."""
+    """Numbers of one key (`model` empty: over all models), 0 where there is none. `id` names its counters.
+
+    Each is itself alone, like `KeyLimits`: as the keys of a dict they cost next to nothing.
+    """
 
     key_id: int
     model: str = ""
@@ -50,7 +53,7 @@ class Limit:
         return bool(self.day or self.month)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class KeyLimits:
     """All limits of one key."""
 
@@ -70,11 +73,8 @@ class KeyLimits:
 
     def applying(self, model: str, resolve: Callable[[str], str]) -> tuple[Limit, ...]:
         """Those that a request for `model` counts on. A limit for an alias is one for the model behind it."""
-        if not self.models:
-            return self.overall
-        return self.overall + tuple(
-            limit for limit in self.models if limit.model == model or resolve(limit.model) == model
-        )
+        of_model = tuple(limit for limit in self.models if limit.model == model or resolve(limit.model) == model)
+        return self.overall + of_model if of_model else self.overall
 
     @property
     def all(self) -> tuple[Limit, ...]:
@@ -120,15 +120,6 @@ class Reading(NamedTuple):
     month: int = 0
 
 
-class Minute(NamedTuple):
-    """What a client is told of one limit: what is used of the minute, and how long until nothing is."""
-
-    requests: int
-    requests_reset: int
-    tokens: int
-    tokens_reset: int
-
-
 @dataclass(frozen=True, slots=True)
 class Denial:
     """The limit that would hold the request back longest. `retry_after`: milliseconds until it would be admitted."""
@@ -171,57 +162,78 @@ def _denials(limit: Limit, reading: Reading, wanted: int, period: Period, unix: 
 
 
 class Window:
-    """What was used in the last minute: never more than the limit in any 60 seconds, and at most one slot late.
+    """What is left of a minute: never more than the limit in any 60 seconds, and at most one slot late.
 
-    Slots are numbers of quarters of a second, on any clock that does not go back: `slot_of(now)`.
+    Slots are numbers of quarters of a second, on any clock that does not go back: `slot_of(now)`. Whoever uses some
+    lowers `left` after `pass_to(slot)`; it counts in that slot, as long as no other has been passed to.
     """
 
-    __slots__ = ("_amounts", "_slots", "used")
+    __slots__ = ("_amounts", "_counted", "allowed", "left", "slot")
 
-    def __init__(self) -> None:
-        self.used = 0
-        self._slots: deque[int] = deque()
-        self._amounts: dict[int, int] = {}
+    def __init__(self, allowed: int = 0) -> None:
+        self.slot = 0  # the last that was passed to
+        self.allowed = 0
+        self.left = NO_LIMIT
+        self._counted = NO_LIMIT  # what was left when `_amounts` were written last
+        self._amounts: dict[int, int] = {}  # what each slot used, the oldest first
+        self.allow(allowed)
 
-    def pass_to(self, slot: int) -> int:
-        """What is used, without what has left the minute until `slot`."""
-        slots = self._slots
-        gone = slot - SLOTS
-        while slots and slots[0] < gone:
-            self.used -= self._amounts.pop(slots.popleft())
-        return self.used
+    def allow(self, allowed: int) -> None:
+        """Another limit from now on, 0 for none; what has been used stays used."""
+        used = self.used
+        self._write_down()
+        self.allowed = allowed
+        self.left = self._counted = (allowed or NO_LIMIT) - used
 
-    def add(self, slot: int, amount: int) -> None:
-        amounts = self._amounts
-        if slot in amounts:
-            amounts[slot] += amount
-        else:
-            self._slots.append(slot)
-            amounts[slot] = amount
-        self.used += amount
+    @property
+    def used(self) -> int:
+        return (self.allowed or NO_LIMIT) - self.left
+
+    def pass_to(self, slot: int) -> None:
+        """Forget what has left the minute until `slot`."""
+        if slot <= self.slot:
+            return
+        if self.left != self._counted:
+            self._write_down()
+        self.slot = slot
+        amounts, gone = self._amounts, slot - SLOTS
+        while amounts and (oldest := next(iter(amounts))) < gone:
+            self.left += amounts.pop(oldest)
+        self._counted = self.left
 
     def give_back(self, slot: int, amount: int) -> None:
         """What was counted in `slot` and not used after all. Nothing, if that has left the minute by itself."""
+        if slot == self.slot:
+            self._write_down()
         less = min(amount, self._amounts.get(slot, 0))
         if less:
             self._amounts[slot] -= less
-            self.used -= less
+            self._counted += less
+            self.left += less
 
     def wait(self, now: int, wanted: int, limit: int) -> int:
         """How long until `wanted` more fit into `limit`; 0 if they do. More than the limit waits until all is free."""
         excess = self.used + min(wanted, limit) - limit
         if excess <= 0:
             return 0
-        for slot in self._slots:
-            excess -= self._amounts[slot]
+        self._write_down()
+        for slot, amount in self._amounts.items():
+            excess -= amount
             if excess <= 0:
                 return _leaves(slot) - now
         return 0
 
     def reset(self, now: int) -> int:
         """How long until nothing of it is used."""
-        last = next((slot for slot in reversed(self._slots) if self._amounts[slot]), None)
+        self._write_down()
+        last = next((slot for slot in reversed(self._amounts) if self._amounts[slot]), None)
         return 0 if last is None else _leaves(last) - now
+
+    def _write_down(self) -> None:
+        amount = self._counted - self.left
+        if amount:
+            self._amounts[self.slot] = self._amounts.get(self.slot, 0) + amount
+            self._counted = self.left
 
 
 def slot_of(now: int) -> int:
@@ -235,7 +247,7 @@ def _leaves(slot: int) -> int:
 
 def until_free(now: int) -> int:
     """How long what is used at `now` is in the way."""
-    return _leaves(now // SLOT) - now
+    return WINDOW + SLOT - now % SLOT
 
 
 def duration(milliseconds: int) -> str:

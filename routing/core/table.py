@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from routing.core.limits import KeyLimits
+from routing.core.limits import KeyLimits, Limit
 
 Pair = tuple[int, str]
 
@@ -81,6 +81,10 @@ class RoutingTable:
     provider_models: frozenset[str] = frozenset()
     # By path and asked name, found out once for each: no part of what the table says.
     ways: dict[tuple[str, str], Way] = field(default_factory=dict, init=False, repr=False, compare=False)
+    # Likewise, by a key's limits and the asked name.
+    applying: dict[tuple[KeyLimits, str], tuple[Limit, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def build(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -10,10 +9,12 @@ from history.entries import RequestEntry
 from models_catalog.capabilities import TEXT
 from routing.core import prefix
 from routing.core.errors import Refusal, budget_used_up, over_limit
-from routing.core.limits import Denial, KeyLimits, Limit, Minute, duration
+from routing.core.limits import Denial, KeyLimits, Limit, duration
+from routing.core.table import RoutingTable
 from routing.engine import Engine
 from routing.gateway.exchange import Exchange, HeaderList
 from routing.protocols.base import Api, Call, Dialect
+from routing.state.limits import Verdict
 
 # A byte-pair token is about four bytes of JSON, in English as in Japanese (three bytes a character, 1.3 a token).
 BYTES_PER_TOKEN: Final = 4
@@ -31,26 +32,35 @@ async def admit(exchange: Exchange, engine: Engine, limits: KeyLimits) -> None:
     api, call = exchange.api, exchange.call
     assert api is not None
     assert call is not None
-    resolve = engine.table.resolve
-    applying = (
-        limits.applying(prefix.canonical(resolve(call.asked_model)), resolve) if limits.models else limits.overall
-    )
+    applying = limits.overall
+    if limits.models:
+        applying = find_applying(limits, call.asked_model, engine.table)
     if not applying:
         return
     verdict = await engine.limits.reserve(applying, wanted_tokens(api, call))
-    exchange.limit_headers = headers_of(applying, verdict.minutes, exchange.dialect)
+    exchange.limit_headers = headers_of(verdict, exchange.dialect)
     if verdict.denial is not None:
         engine.metrics.observe_limit(api.kind, verdict.denial.kind)
         raise refusal_of(verdict.denial)
     exchange.hold = verdict.hold
 
 
+def find_applying(limits: KeyLimits, name: str, table: RoutingTable) -> tuple[Limit, ...]:
+    """The limits that a request for `name` counts on. Kept with the table, but not for names that have none."""
+    applying = table.applying.get((limits, name))
+    if applying is None:
+        applying = limits.applying(prefix.canonical(table.resolve(name)), table.resolve)
+        if applying is not limits.overall:
+            table.applying[limits, name] = applying
+    return applying
+
+
 def settle(exchange: Exchange, engine: Engine, entry: RequestEntry) -> None:
     """Correct what was reserved. A request that came to nothing, and not by the client's fault, counts as none."""
     hold, exchange.hold = exchange.hold, None
     if hold is not None:
-        failed = exchange.status >= 500 or (bool(exchange.error_code) and not exchange.attempts)
-        engine.limits.settle(hold, entry.total_tokens or 0, counts=not failed)
+        counts = exchange.status < 500 and (not exchange.error_code or bool(exchange.attempts))
+        engine.limits.settle(hold, entry.total_tokens or 0, counts=counts)
 
 
 def wanted_tokens(api: Api, call: Call) -> int:
@@ -107,43 +117,28 @@ def refusal_of(denial: Denial) -> Refusal:
             return over_limit(denial.kind, message, denial.retry_after)
 
 
-def headers_of(limits: Sequence[Limit], minutes: Sequence[Minute], dialect: Dialect) -> HeaderList:
-    """`x-ratelimit-*` as OpenAI sends them, and what the API has of its own. Of two limits, the one with less left."""
-    requests = tokens = None
-    fewest_requests = fewest_tokens = _UNLIMITED
-    for limit, minute in zip(limits, minutes, strict=True):
-        if limit.requests and limit.requests - minute.requests < fewest_requests:
-            fewest_requests = limit.requests - minute.requests
-            requests = limit.requests, minute.requests_reset
-        if limit.tokens and limit.tokens - minute.tokens < fewest_tokens:
-            fewest_tokens = limit.tokens - minute.tokens
-            tokens = limit.tokens, minute.tokens_reset
+def headers_of(verdict: Verdict, dialect: Dialect) -> HeaderList:
+    """`x-ratelimit-*` as OpenAI sends them, and what the API has of its own."""
     headers: HeaderList = []
-    for found, left, names in ((requests, fewest_requests, _OF_REQUESTS), (tokens, fewest_tokens, _OF_TOKENS)):
-        if found is not None:
-            of, of_limit, of_rest, of_reset = names
-            allowed, reset = found
-            headers.append((of_limit, b"%d" % allowed))
-            headers.append((of_rest, b"%d" % left if left > 0 else b"0"))
-            headers.append((of_reset, _duration(reset)))
-            if dialect.tell_limit is not None:
-                headers += dialect.tell_limit(of, allowed, max(0, left), reset)
+    allowed, left, reset = verdict.requests
+    if allowed:
+        headers += (
+            (b"x-ratelimit-limit-requests", b"%d" % allowed),
+            (b"x-ratelimit-remaining-requests", b"%d" % left if left > 0 else b"0"),
+            (b"x-ratelimit-reset-requests", _duration(reset)),
+        )
+        if dialect.tell_limit is not None:
+            headers += dialect.tell_limit("requests", allowed, max(0, left), reset)
+    allowed, left, reset = verdict.tokens
+    if allowed:
+        headers += (
+            (b"x-ratelimit-limit-tokens", b"%d" % allowed),
+            (b"x-ratelimit-remaining-tokens", b"%d" % left if left > 0 else b"0"),
+            (b"x-ratelimit-reset-tokens", _duration(reset)),
+        )
+        if dialect.tell_limit is not None:
+            headers += dialect.tell_limit("tokens", allowed, max(0, left), reset)
     return headers
-
-
-_UNLIMITED: Final = 1 << 62
-_OF_REQUESTS: Final = (
-    "requests",
-    b"x-ratelimit-limit-requests",
-    b"x-ratelimit-remaining-requests",
-    b"x-ratelimit-reset-requests",
-)
-_OF_TOKENS: Final = (
-    "tokens",
-    b"x-ratelimit-limit-tokens",
-    b"x-ratelimit-remaining-tokens",
-    b"x-ratelimit-reset-tokens",
-)
 
 
 @lru_cache(maxsize=1024)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final, NamedTuple, Protocol
+
+import msgspec
 
 from routing.core.limits import (
     DAY,
+    NO_LIMIT,
+    SLOT,
     Denial,
     Limit,
-    Minute,
     Period,
     Reading,
     Window,
@@ -22,6 +25,8 @@ from routing.core.limits import (
 )
 
 PERIODS_KEPT: Final = 3
+# Requests or tokens a minute: what is allowed (0: there is no limit), what is left of it, how long until all is.
+Left = tuple[int, int, int]
 
 
 class Tokens(NamedTuple):
@@ -33,32 +38,36 @@ class Tokens(NamedTuple):
     month: int
 
 
-@dataclass(slots=True)
-class Hold:
+class Hold(msgspec.Struct):
     """What one admitted request has reserved. To be settled once, however the request ends.
 
     `shared_slot` is the one that it was counted in elsewhere; 0 where only this process knows of it.
     """
 
-    limits: Sequence[Limit]
+    limits: tuple[Limit, ...]
+    counters: tuple[Counters, ...]
     wanted: int
     slot: int
     period: Period
     shared_slot: int = 0
 
 
-class Verdict(NamedTuple):
-    """`hold` where the request is admitted, else `denial`. `minutes` are of each limit, this request included."""
+class Verdict(msgspec.Struct):
+    """`hold` where the request is admitted, else `denial`.
+
+    `requests` and `tokens` are of the limit that has the least left, with this request counted if it is admitted.
+    """
 
     hold: Hold | None
-    minutes: Sequence[Minute]
+    requests: Left
+    tokens: Left
     denial: Denial | None = None
 
 
 class Limiter(Protocol):
     """Belongs to one event loop. `limits` are those that apply to one request."""
 
-    async def reserve(self, limits: Sequence[Limit], wanted: int) -> Verdict:
+    async def reserve(self, limits: tuple[Limit, ...], wanted: int) -> Verdict:
         """Count a request that may take `wanted` tokens on all of `limits`, or on none of them."""
 
     def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
@@ -74,76 +83,119 @@ class Limiter(Protocol):
         """What is used now, for people to see."""
 
 
-@dataclass(slots=True)
-class Used:
-    """The counters of one limit."""
+class Counters:
+    """What is counted of one limit: by a minute that moves on with `pass_to`, and by days and months."""
 
-    requests: Window = field(default_factory=Window)
-    tokens: Window = field(default_factory=Window)
-    running: int = 0
-    reserved: int = 0
-    days: dict[int, int] = field(default_factory=dict)
-    months: dict[int, int] = field(default_factory=dict)
+    __slots__ = (
+        "_days",
+        "_months",
+        "budget",
+        "concurrent",
+        "limit",
+        "period",
+        "requests",
+        "reserved",
+        "running",
+        "spent",
+        "tokens",
+    )
 
-    def admits(self, limit: Limit, wanted: int, slot: int, period: Period) -> bool:
-        """What `why_not` says of the reading, without the reading: on the way of every request."""
-        if limit.requests and self.requests.pass_to(slot) >= limit.requests:
-            return False
-        if limit.tokens and self.tokens.pass_to(slot) + min(wanted, limit.tokens) > limit.tokens:
-            return False
-        if limit.concurrent and self.running >= limit.concurrent:
-            return False
-        return not (
-            (limit.day and not self._affords(self.days.get(period.day, 0), limit.day, wanted))
-            or (limit.month and not self._affords(self.months.get(period.month, 0), limit.month, wanted))
+    def __init__(self) -> None:
+        self.limit: Limit | None = None  # whose numbers are in force
+        self.requests = Window()
+        self.tokens = Window()
+        self.concurrent = NO_LIMIT
+        self.running = 0
+        self.reserved = 0
+        self.period = period_of(0)
+        self.budget = NO_LIMIT  # what the day and the month have left, but for what was `spent` since it was found out
+        self.spent = 0
+        self._days: dict[int, int] = {}
+        self._months: dict[int, int] = {}
+
+    def enforce(self, limit: Limit) -> None:
+        self.limit = limit
+        self.requests.allow(limit.requests)
+        self.tokens.allow(limit.tokens)
+        self.concurrent = limit.concurrent or NO_LIMIT
+        self._find_budget()
+
+    def pass_to(self, slot: int) -> None:
+        self.requests.pass_to(slot)
+        self.tokens.pass_to(slot)
+
+    def begin(self, period: Period) -> None:
+        """What is spent from now on is of this day and month."""
+        self._write_down()
+        self.period = period
+        self._find_budget()
+
+    def admits(self, wanted: int) -> bool:
+        """What `why_not` says of the reading, without the reading. After `pass_to` and `begin`."""
+        left = self.budget - self.spent
+        return (
+            self.requests.left > 0
+            and self.tokens.left >= min(wanted, self.tokens.allowed)
+            and self.running < self.concurrent
+            and left > 0
+            and (not self.reserved or self.reserved + wanted <= left)
         )
 
-    def _affords(self, used: int, allowed: int, wanted: int) -> bool:
-        return used < allowed and (not self.reserved or used + self.reserved + wanted <= allowed)
+    def give_back(self, slot: int, tokens: int) -> None:
+        """Of what was counted in `slot`; what is less than nothing was used beyond it, as is known only now."""
+        if tokens < 0:
+            self.pass_to(slot_of(monotonic_ms()))
+            self.tokens.left += tokens
+        else:
+            self.tokens.give_back(slot, tokens)
 
-    def count(self, limit: Limit, wanted: int, slot: int) -> tuple[int, int]:
-        """Returns requests and tokens of the minute."""
-        self.running += 1
-        self.reserved += wanted
-        if limit.requests:
-            self.requests.add(slot, 1)
-        if limit.tokens:
-            self.tokens.add(slot, wanted)
-        return self.requests.used, self.tokens.used
-
-    def settle(self, limit: Limit, hold: Hold, used: int, slot: int, *, counts: bool) -> None:
-        wanted = hold.wanted
-        self.running -= 1
-        self.reserved -= wanted
-        if not counts:
-            self.requests.give_back(hold.slot, 1)
-        if used < wanted:
-            self.tokens.give_back(hold.slot, wanted - used)
-        elif limit.tokens and used > wanted:
-            self.tokens.pass_to(slot)
-            self.tokens.add(slot, used - wanted)
-        if used:
-            _add(self.days, hold.period.day, used)
-            _add(self.months, hold.period.month, used)
-
-    def reading(self, limit: Limit, wanted: int, now: int, period: Period) -> Reading:
-        requests, tokens, slot = self.requests, self.tokens, slot_of(now)
-        return Reading(
-            requests.pass_to(slot),
-            requests.wait(now, 1, limit.requests) if limit.requests else 0,
-            requests.reset(now),
-            tokens.pass_to(slot),
-            tokens.wait(now, wanted, limit.tokens) if limit.tokens else 0,
-            tokens.reset(now),
-            self.running,
-            self.reserved,
-            self.days.get(period.day, 0),
-            self.months.get(period.month, 0),
-        )
+    def spend(self, period: Period, tokens: int) -> None:
+        _add(self._days, period.day, tokens)
+        _add(self._months, period.month, tokens)
+        self._find_budget()
 
     def at_least(self, period: Period, day: int, month: int) -> None:
-        _add(self.days, period.day, max(0, day - self.days.get(period.day, 0)))
-        _add(self.months, period.month, max(0, month - self.months.get(period.month, 0)))
+        known_day, known_month = self.spent_in(period)
+        if day > known_day or month > known_month:
+            _add(self._days, period.day, max(0, day - known_day))
+            _add(self._months, period.month, max(0, month - known_month))
+            self._find_budget()
+
+    def spent_in(self, period: Period) -> tuple[int, int]:
+        """Tokens of the day, and of the month."""
+        self._write_down()
+        return self._days.get(period.day, 0), self._months.get(period.month, 0)
+
+    def reading(self, limit: Limit, wanted: int, now: int, period: Period) -> Reading:
+        requests, tokens = self.requests, self.tokens
+        self.pass_to(slot_of(now))
+        return Reading(
+            requests.used if limit.requests else 0,
+            requests.wait(now, 1, limit.requests) if limit.requests else 0,
+            requests.reset(now) if limit.requests else 0,
+            tokens.used if limit.tokens else 0,
+            tokens.wait(now, wanted, limit.tokens) if limit.tokens else 0,
+            tokens.reset(now) if limit.tokens else 0,
+            self.running,
+            self.reserved,
+            *self.spent_in(period),
+        )
+
+    def _write_down(self) -> None:
+        if self.spent:
+            spent, self.spent = self.spent, 0
+            self.budget -= spent
+            _add(self._days, self.period.day, spent)
+            _add(self._months, self.period.month, spent)
+
+    def _find_budget(self) -> None:
+        day, month = self.spent_in(self.period)
+        limit = self.limit
+        self.budget = NO_LIMIT
+        if limit is not None and limit.day:
+            self.budget = limit.day - day
+        if limit is not None and limit.month:
+            self.budget = min(self.budget, limit.month - month)
 
 
 def _add(periods: dict[int, int], period: int, amount: int) -> None:
@@ -152,69 +204,140 @@ def _add(periods: dict[int, int], period: int, amount: int) -> None:
         del periods[min(periods)]
 
 
+_UNLIMITED: Final = Window()  # nothing is counted here
+
+
 class MemoryLimiter:
     """`Limiter` of one process: exact, and gone with it but for the token budgets, which the history gives back."""
 
     def __init__(self) -> None:
-        self._used: dict[str, Used] = {}
+        self._counters: dict[str, Counters] = {}
+        # The same for limits that a request came with, once these are in force.
+        self._enforced: dict[tuple[Limit, ...], tuple[Counters, ...]] = {}
 
-    async def reserve(self, limits: Sequence[Limit], wanted: int) -> Verdict:
+    async def reserve(self, limits: tuple[Limit, ...], wanted: int) -> Verdict:
         now, unix = monotonic_ms(), unix_ms()
-        slot, period = slot_of(now), period_of(unix // DAY)
-        for limit in limits:
-            if not self.of(limit).admits(limit, wanted, slot, period):
+        slot, period = now // SLOT, period_of(unix // DAY)
+        counters = self._enforced.get(limits) or self._enforce(limits)
+        for each in counters:
+            if each.tokens.slot != slot:
+                each.pass_to(slot)
+            if each.period is not period:
+                each.begin(period)
+            # What fits so is admitted; what does not is looked at closely.
+            if (
+                each.requests.left < 1
+                or each.tokens.left < wanted
+                or each.running >= each.concurrent
+                or each.spent + each.reserved + wanted >= each.budget
+            ) and not each.admits(wanted):
                 return self._denied(limits, wanted, now, unix)
-        return self.count(limits, wanted, now, period)
+        return _count(limits, counters, wanted, now, period)
 
-    def count(self, limits: Sequence[Limit], wanted: int, now: int, period: Period) -> Verdict:
-        """Count a request that is admitted, here or elsewhere."""
-        slot, reset = slot_of(now), until_free(now)
-        minutes = []
-        for limit in limits:
-            requests, tokens = self.of(limit).count(limit, wanted, slot)
-            minutes.append(Minute(requests, reset, tokens, reset))
-        return Verdict(Hold(limits, wanted, slot, period), minutes)
-
-    def _denied(self, limits: Sequence[Limit], wanted: int, now: int, unix: int) -> Verdict:
-        period = period_of(unix // DAY)
-        readings = [self.of(limit).reading(limit, wanted, now, period) for limit in limits]
-        return denied(limits, readings, wanted, unix)
+    def count(self, limits: tuple[Limit, ...], wanted: int, now: int, period: Period) -> Verdict:
+        """Count a request that was admitted elsewhere."""
+        counters = self._enforced.get(limits) or self._enforce(limits)
+        for each in counters:
+            each.pass_to(slot_of(now))
+            if each.period is not period:
+                each.begin(period)
+        return _count(limits, counters, wanted, now, period)
 
     def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
-        slot = slot_of(monotonic_ms())
-        for limit in hold.limits:
-            self.of(limit).settle(limit, hold, used, slot, counts=counts)
+        wanted, slot, period = hold.wanted, hold.slot, hold.period
+        back = wanted - used
+        for each in hold.counters:
+            each.running -= 1
+            each.reserved -= wanted
+            if each.tokens.slot == slot and back >= 0:
+                each.tokens.left += back
+            else:
+                each.give_back(slot, back)
+            if each.period is period:
+                each.spent += used
+            else:
+                each.spend(period, used)
+            if not counts:
+                each.requests.give_back(slot, 1)
 
     def at_least(self, tokens: Iterable[Tokens]) -> None:
         for id, period, day, month in tokens:
-            self._used.setdefault(id, Used()).at_least(period, day, month)
+            self._of(id).at_least(period, day, month)
 
     def keep_only(self, ids: Iterable[str]) -> None:
         wanted = set(ids)
-        gone = [id for id, used in self._used.items() if id not in wanted and not used.running]
-        for id in gone:
-            del self._used[id]
+        self._counters = {id: each for id, each in self._counters.items() if id in wanted or each.running}
+        self._enforced = {}
+        for each in self._counters.values():
+            each.limit = None
 
     async def read(self, limits: Sequence[Limit]) -> Sequence[Reading]:
         now, period = monotonic_ms(), period_of(unix_ms() // DAY)
-        return [self.of(limit).reading(limit, 0, now, period) for limit in limits]
+        return [self._of(limit.id).reading(limit, 0, now, period) for limit in limits]
 
     def held(self) -> list[tuple[str, int, int]]:
         """Limits that count requests now: how many, and the tokens that these have reserved."""
-        return [(id, used.running, used.reserved) for id, used in self._used.items() if used.running]
+        return [(id, each.running, each.reserved) for id, each in self._counters.items() if each.running]
 
-    def of(self, limit: Limit) -> Used:
-        used = self._used.get(limit.id)
-        if used is None:
-            used = self._used[limit.id] = Used()
-        return used
+    def spent_in(self, period: Period, limit: Limit) -> tuple[int, int]:
+        """Tokens of the day, and of the month, as far as this process knows."""
+        return self._of(limit.id).spent_in(period)
+
+    def _enforce(self, limits: tuple[Limit, ...]) -> tuple[Counters, ...]:
+        counters = tuple([self._of(limit.id) for limit in limits])
+        for each, limit in zip(counters, limits, strict=True):
+            if each.limit is not limit:
+                if each.limit is not None:
+                    self._enforced.clear()  # requests that come with other numbers have those enforced again
+                each.enforce(limit)
+        self._enforced[limits] = counters
+        return counters
+
+    def _of(self, id: str) -> Counters:
+        counters = self._counters.get(id)
+        if counters is None:
+            counters = self._counters[id] = Counters()
+        return counters
+
+    def _denied(self, limits: Sequence[Limit], wanted: int, now: int, unix: int) -> Verdict:
+        period = period_of(unix // DAY)
+        readings = [self._of(limit.id).reading(limit, wanted, now, period) for limit in limits]
+        return denied(limits, readings, wanted, unix)
+
+
+def _count(limits: tuple[Limit, ...], counters: tuple[Counters, ...], wanted: int, now: int, period: Period) -> Verdict:
+    requests = tokens = _UNLIMITED
+    for each in counters:
+        each.running += 1
+        each.reserved += wanted
+        window = each.requests
+        left = window.left = window.left - 1
+        if left < requests.left:
+            requests = window
+        window = each.tokens
+        left = window.left = window.left - wanted
+        if left < tokens.left:
+            tokens = window
+    reset = until_free(now)
+    return Verdict(
+        Hold(limits, counters, wanted, now // SLOT, period),
+        (requests.allowed, requests.left, reset),
+        (tokens.allowed, tokens.left, reset),
+    )
 
 
 def denied(limits: Sequence[Limit], readings: Sequence[Reading], wanted: int, unix: int) -> Verdict:
     """A verdict that says why not; by then there must be a reason."""
+    requests = [(of.requests, each.requests, each.requests_reset) for of, each in zip(limits, readings, strict=True)]
+    tokens = [(of.tokens, each.tokens, each.tokens_reset) for of, each in zip(limits, readings, strict=True)]
     denial = why_not(limits, readings, wanted, period_of(unix // DAY), unix)
-    minutes = [Minute(of.requests, of.requests_reset, of.tokens, of.tokens_reset) for of in readings]
-    return Verdict(None, minutes, denial)
+    return Verdict(None, least_left(requests), least_left(tokens), denial)
+
+
+def least_left(minutes: Iterable[tuple[int, int, int]]) -> Left:
+    """Of minutes in which so much is allowed, so much used, and so long until nothing is: that with the least left."""
+    left = [(allowed, allowed - used, reset) for allowed, used, reset in minutes if allowed]
+    return min(left, key=itemgetter(1), default=(0, 0, 0))
 
 
 def monotonic_ms() -> int:

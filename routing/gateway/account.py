@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from history.choices import Outcome
-from history.entries import AttemptEntry, RequestEntry
+from history.entries import RequestEntry
 from routing.core.select import LiveFigures
 from routing.core.usage import LOOKED_AT_BYTES, Tokens, estimate, estimate_document
 from routing.gateway import kept
@@ -85,13 +85,13 @@ def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> Requ
     if call is not None:
         entry.model = call.asked_model[:TEXT_LENGTH]
         if exchange.attempts:
-            _add_node(entry, exchange.attempts[-1], call.model, exchange.provider)
+            model, provider, last = call.model, exchange.provider, exchange.attempts[-1]
+            entry.served_model = (f"{provider}:{model}" if provider else model)[:TEXT_LENGTH]
+            if not provider:
+                entry.node_id, entry.node_name = last.node_id, last.node_name
     tokens = tokens_of(exchange)
     if tokens is not None:
-        _add_tokens(entry, tokens)
-        speed = entry.tokens_per_second
-        if speed is not None and entry.outcome == SUCCESS and call is not None and not exchange.provider:
-            live.observe_speed(exchange.attempts[-1].node_id, call.model, speed)
+        _add_tokens(entry, tokens, live)
     if first_byte is not None:
         entry.first_byte_ms = (first_byte - began) * 1000
     if exchange.queue_seconds:
@@ -105,21 +105,15 @@ def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> Requ
     return entry
 
 
-def _add_node(entry: RequestEntry, last: AttemptEntry, model: str, provider: str) -> None:
-    """Who was asked last, and for which model: a provider's has its prefix."""
-    if provider:
-        entry.served_model = f"{provider}:{model}"[:TEXT_LENGTH]
-    else:
-        entry.served_model, entry.node_id, entry.node_name = model[:TEXT_LENGTH], last.node_id, last.node_name
-
-
-def _add_tokens(entry: RequestEntry, tokens: Tokens) -> None:
-    """What was counted, and what it is per second of the attempt that answered."""
+def _add_tokens(entry: RequestEntry, tokens: Tokens, live: LiveFigures) -> None:
+    """What was counted, and how fast the attempt that answered was."""
     prompt, completion = tokens.prompt, tokens.completion
     entry.prompt_tokens, entry.completion_tokens, entry.total_tokens = prompt, completion, prompt + completion
     entry.token_source = tokens.source
     if completion and entry.attempts:
-        entry.tokens_per_second = completion / max(entry.attempts[-1].duration_ms / 1000, 0.001)
+        speed = entry.tokens_per_second = completion * 1000 / max(entry.attempts[-1].duration_ms, 1.0)
+        if entry.node_id is not None and entry.outcome == SUCCESS:
+            live.observe_speed(entry.node_id, entry.served_model, speed)
 
 
 def _blames_node(exchange: Exchange) -> bool:

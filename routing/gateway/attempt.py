@@ -137,17 +137,22 @@ class Attempts:
 
     async def _choose(self) -> Lease:
         """A slot on a node that can serve this call: one that came while we waited, or has changed, may not."""
-        api, call = self._api, self._call
+        api, call, state = self._api, self._call, self._fleet.state
+        principal = self._exchange.principal
+        key = principal.key_id if principal is not None else 0
         while True:
-            lease = await select_available_node_with_queue(
-                call.model,
-                state=self._fleet.state,
-                exchange=self._exchange,
-                tried=self._tried,
-                deadline=self._deadline,
-                affinity=self._affinity,
-            )
-            if choose.is_fit(api, call, lease.node):
+            lease = state.take_now(call.model, key, self._tried, self._affinity)
+            if lease is None:
+                lease = await select_available_node_with_queue(
+                    call.model,
+                    state=state,
+                    exchange=self._exchange,
+                    key=key,
+                    tried=self._tried,
+                    deadline=self._deadline,
+                    affinity=self._affinity,
+                )
+            if (api.why_unfit is None and call.home is None) or choose.is_fit(api, call, lease.node):
                 return lease
             lease.release()
             self._tried |= {lease.node.id}

@@ -66,8 +66,6 @@ def find_way(table: RoutingTable, api: Api, name: str) -> Way | None:
 
 def is_fit(api: Api, call: Call, node: NodeEntry) -> bool:
     """Whether a node that has the model can serve this very call."""
-    if api.why_unfit is None and call.home is None and not call.unfit:
-        return True
     at_home = call.home is None or call.home == node.id
     return at_home and node.id not in call.unfit and (api.why_unfit is None or api.why_unfit(call, node) is None)
 
@@ -88,7 +86,14 @@ def _first_reason(api: Api, call: Call, holders: Sequence[NodeEntry]) -> Refusal
 
 
 async def select_available_node_with_queue(
-    model_id: str, *, state: State, exchange: Exchange, tried: Collection[int], deadline: float, affinity: int = 0
+    model_id: str,
+    *,
+    state: State,
+    exchange: Exchange,
+    key: int,
+    tried: Collection[int],
+    deadline: float,
+    affinity: int = 0,
 ) -> Lease:
     """A slot on a node that can execute `model_id`: now, or after waiting in the fair queue.
 
@@ -96,8 +101,7 @@ async def select_available_node_with_queue(
 
     `deadline`: until when it waits, as `time.monotonic()`.
     """
-    key = exchange.principal.key_id if exchange.principal is not None else 0
-    lease = state.take_now(model_id, key, tried, affinity) or await state.take(model_id, key, tried, affinity)
+    lease = await state.take(model_id, key, tried, affinity)
     if lease is not None:
         return lease
     place = await state.queue(model_id, key, tried, affinity)

@@ -29,6 +29,7 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 # Requests without an id get one of those that were drawn at once: each draw gives up the interpreter, and has to wait
 # for it when other threads are busy.
 _DRAWN: Final = 512
+_NEW_ID: Final = re.compile(r".{32}")
 _drawn: Final[list[str]] = []
 os.register_at_fork(after_in_child=_drawn.clear)
 
@@ -109,6 +110,5 @@ def request_id_of(given: bytes) -> str:
 
 def new_request_id() -> str:
     if not _drawn:
-        digits = os.urandom(16 * _DRAWN).hex()
-        _drawn.extend([digits[start : start + 32] for start in range(0, len(digits), 32)])
+        _drawn.extend(_NEW_ID.findall(os.urandom(16 * _DRAWN).hex()))
     return _drawn.pop()

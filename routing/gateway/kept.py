@@ -19,9 +19,10 @@ _BLOB: Final = re.compile(rb"(data:[\w./+;=-]{0,100},)?[A-Za-z0-9+/=_\\-]*")
 
 def of_request(exchange: Exchange) -> tuple[bytes, bool]:
     """The body as the history keeps it, and whether it was longer. Of a form, what it held, without its files."""
-    if exchange.call is not None and exchange.call.form is not None:
-        return msgspec.json.encode(exchange.call.form.note()), False
-    return _cut(without_blobs(exchange.body))
+    call = exchange.call
+    if call is not None and call.form is not None:
+        return msgspec.json.encode(call.form.note()), False
+    return _words(exchange.body)
 
 
 def begin_block(exchange: Exchange, piece: bytes) -> None:
@@ -42,9 +43,13 @@ def of_answer(exchange: Exchange) -> tuple[bytes, bool]:
     """The answer as the history keeps it, and whether it was longer."""
     if exchange.binary:
         return msgspec.json.encode({"bytes": exchange.bytes_out}), False
-    captured = b"".join([*map(zstd.decompress, exchange.captured_blocks), *exchange.captured])
-    body, truncated = _cut(without_blobs(captured))
-    return body, truncated or exchange.bytes_out > len(captured)
+    captured = exchange.captured
+    if len(captured) == 1 and not exchange.captured_blocks:
+        said = captured[0]
+    else:
+        said = b"".join([*map(zstd.decompress, exchange.captured_blocks), *captured])
+    body, truncated = _words(said)
+    return body, truncated or exchange.bytes_out > len(said)
 
 
 def without_blobs(body: bytes) -> bytes:
@@ -84,5 +89,9 @@ def _note(body: bytes, start: int, stop: int) -> bytes | None:
     return b"%s[%d characters]" % (label, stop - start - len(label))
 
 
-def _cut(body: bytes) -> tuple[bytes, bool]:
+def _words(body: bytes) -> tuple[bytes, bool]:
+    """Without blobs, and as much of it as is kept; and whether that is less."""
+    if len(body) < BLOB_BYTES:
+        return body, False
+    body = without_blobs(body)
     return body[:CAPTURE_BYTES], len(body) > CAPTURE_BYTES

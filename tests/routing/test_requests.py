@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 
+from routing.gateway import exchange
 from tests.routing.conftest import Fleet, bearer
 
 
@@ -74,3 +76,17 @@ async def test_a_node_is_told_each_clients_own_headers(fleet: Fleet) -> None:
     told = [(seen.headers["user-agent"], seen.headers.get("tracestate")) for seen in node.inferences]
     assert told == [("one", "a=1"), ("two", None), ("one", None)]
     assert len({seen.headers["x-request-id"] for seen in node.inferences}) == 3
+
+
+def test_new_request_ids_are_drawn_for_each_process_by_itself() -> None:
+    ours = [exchange.new_request_id() for _ in range(1000)]
+    assert all(len(id) == 32 and int(id, 16) >= 0 for id in ours)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, "".join(exchange.new_request_id() for _ in range(20)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reader, 20 * 32).decode()
+    ours += [exchange.new_request_id() for _ in range(1000)]
+    assert len(set(ours) | {theirs[start : start + 32] for start in range(0, len(theirs), 32)}) == 2020

@@ -20,6 +20,7 @@ from typing import Final, Literal, NamedTuple
 SLOT: Final = 250  # what comes within so long leaves the minute together
 WINDOW: Final = 60_000
 SLOTS: Final = WINDOW // SLOT
+LONGEST: Final = WINDOW + SLOT  # what is used when a slot begins is in the way for so long
 DAY: Final = 86_400_000
 NO_LIMIT: Final = 1 << 62  # more than is ever counted
 # What waits for running requests to end cannot know when they will.
@@ -243,11 +244,6 @@ def slot_of(now: int) -> int:
 def _leaves(slot: int) -> int:
     """When a slot is out of the minute."""
     return (slot + 1) * SLOT + WINDOW
-
-
-def until_free(now: int) -> int:
-    """How long what is used at `now` is in the way."""
-    return WINDOW + SLOT - now % SLOT
 
 
 def duration(milliseconds: int) -> str:

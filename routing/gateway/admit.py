@@ -21,8 +21,8 @@ BYTES_PER_TOKEN: Final = 4
 IMAGE_TOKENS: Final = 1000
 # What an answer may take that nobody has bounded; most are far shorter.
 UNBOUNDED_ANSWER: Final = 1000
-MOST_TOKENS: Final = 10_000_000
-_MOST_CHOICES: Final = 8
+_ANSWERS: Final = range(1, 10_000_001)  # tokens that somebody may mean
+_CHOICES: Final = range(1, 9)
 _EMBEDDED: Final = b";base64,"
 _BEGINNING: Final = 4096
 
@@ -34,7 +34,9 @@ async def admit(exchange: Exchange, engine: Engine, limits: KeyLimits) -> None:
     assert call is not None
     applying = limits.overall
     if limits.models:
-        applying = find_applying(limits, call.asked_model, engine.table)
+        applying = engine.table.applying.get((limits, call.asked_model)) or find_applying(
+            limits, call.asked_model, engine.table
+        )
     if not applying:
         return
     verdict = await engine.limits.reserve(applying, wanted_tokens(api, call))
@@ -47,11 +49,9 @@ async def admit(exchange: Exchange, engine: Engine, limits: KeyLimits) -> None:
 
 def find_applying(limits: KeyLimits, name: str, table: RoutingTable) -> tuple[Limit, ...]:
     """The limits that a request for `name` counts on. Kept with the table, but not for names that have none."""
-    applying = table.applying.get((limits, name))
-    if applying is None:
-        applying = limits.applying(prefix.canonical(table.resolve(name)), table.resolve)
-        if applying is not limits.overall:
-            table.applying[limits, name] = applying
+    applying = limits.applying(prefix.canonical(table.resolve(name)), table.resolve)
+    if applying is not limits.overall:
+        table.applying[limits, name] = applying
     return applying
 
 
@@ -73,20 +73,24 @@ def wanted_tokens(api: Api, call: Call) -> int:
     envelope: Any = call.envelope
     most = envelope.max_completion_tokens or envelope.max_tokens or getattr(envelope, "max_output_tokens", None)
     # Not checked yet: what cannot be is refused later, and counts as if it were not there.
-    answer = most if type(most) is int and 0 < most <= MOST_TOKENS else UNBOUNDED_ANSWER
-    choices = envelope.n if type(envelope.n) is int and 0 < envelope.n <= _MOST_CHOICES else 1
-    return prompt + answer * choices
+    answer = most if type(most) is int and most in _ANSWERS else UNBOUNDED_ANSWER
+    if type(envelope.n) is int and envelope.n in _CHOICES:
+        answer *= envelope.n
+    return prompt + answer
 
 
 def prompt_tokens(body: bytes) -> int:
     """An estimate without reading the document. Embedded images and files count by the piece, not by their bytes."""
+    length = len(body)
+    if length <= _BEGINNING and _EMBEDDED not in body:
+        return length // BYTES_PER_TOKEN
     start = body.find(_EMBEDDED, 0, _BEGINNING)
     if start < 0:
         rest = _BEGINNING - len(_EMBEDDED)
         if body.rfind(_EMBEDDED, rest) < 0:  # backwards is several times as fast in CPython
-            return len(body) // BYTES_PER_TOKEN
+            return length // BYTES_PER_TOKEN
         start = body.find(_EMBEDDED, rest)
-    length, images = len(body), 0
+    images = 0
     while start >= 0:
         end = body.find(b'"', start)
         end = len(body) if end < 0 else end

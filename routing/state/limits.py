@@ -11,6 +11,7 @@ import msgspec
 
 from routing.core.limits import (
     DAY,
+    LONGEST,
     NO_LIMIT,
     SLOT,
     Denial,
@@ -20,7 +21,6 @@ from routing.core.limits import (
     Window,
     period_of,
     slot_of,
-    until_free,
     why_not,
 )
 
@@ -94,9 +94,9 @@ class Counters:
         "limit",
         "period",
         "requests",
-        "reserved",
         "running",
         "spent",
+        "taken",
         "tokens",
     )
 
@@ -106,12 +106,18 @@ class Counters:
         self.tokens = Window()
         self.concurrent = NO_LIMIT
         self.running = 0
-        self.reserved = 0
         self.period = period_of(0)
-        self.budget = NO_LIMIT  # what the day and the month have left, but for what was `spent` since it was found out
+        # Tokens that the day and the month had left when that was found out; since then so many were spent, and so many
+        # are spent or reserved by running requests.
+        self.budget = NO_LIMIT
         self.spent = 0
+        self.taken = 0
         self._days: dict[int, int] = {}
         self._months: dict[int, int] = {}
+
+    @property
+    def reserved(self) -> int:
+        return self.taken - self.spent
 
     def enforce(self, limit: Limit) -> None:
         self.limit = limit
@@ -132,22 +138,19 @@ class Counters:
 
     def admits(self, wanted: int) -> bool:
         """What `why_not` says of the reading, without the reading. After `pass_to` and `begin`."""
-        left = self.budget - self.spent
+        left, reserved = self.budget - self.spent, self.reserved
         return (
             self.requests.left > 0
             and self.tokens.left >= min(wanted, self.tokens.allowed)
             and self.running < self.concurrent
             and left > 0
-            and (not self.reserved or self.reserved + wanted <= left)
+            and (not reserved or reserved + wanted <= left)
         )
 
-    def give_back(self, slot: int, tokens: int) -> None:
-        """Of what was counted in `slot`; what is less than nothing was used beyond it, as is known only now."""
-        if tokens < 0:
-            self.pass_to(slot_of(monotonic_ms()))
-            self.tokens.left += tokens
-        else:
-            self.tokens.give_back(slot, tokens)
+    def exceed(self, tokens: int) -> None:
+        """So many were used beyond what was reserved, as is known only now."""
+        self.pass_to(slot_of(monotonic_ms()))
+        self.tokens.left -= tokens
 
     def spend(self, period: Period, tokens: int) -> None:
         _add(self._days, period.day, tokens)
@@ -185,6 +188,7 @@ class Counters:
         if self.spent:
             spent, self.spent = self.spent, 0
             self.budget -= spent
+            self.taken -= spent
             _add(self._days, self.period.day, spent)
             _add(self._months, self.period.month, spent)
 
@@ -212,52 +216,56 @@ class MemoryLimiter:
 
     def __init__(self) -> None:
         self._counters: dict[str, Counters] = {}
-        # The same for limits that a request came with, once these are in force.
+        # The same for limits that a request came with, once these are in force, in this period.
         self._enforced: dict[tuple[Limit, ...], tuple[Counters, ...]] = {}
+        self._period = period_of(0)
 
     async def reserve(self, limits: tuple[Limit, ...], wanted: int) -> Verdict:
         now, unix = monotonic_ms(), unix_ms()
         slot, period = now // SLOT, period_of(unix // DAY)
+        if period is not self._period:
+            self._begin(period)
         counters = self._enforced.get(limits) or self._enforce(limits)
         for each in counters:
             if each.tokens.slot != slot:
                 each.pass_to(slot)
-            if each.period is not period:
-                each.begin(period)
             # What fits so is admitted; what does not is looked at closely.
             if (
                 each.requests.left < 1
                 or each.tokens.left < wanted
                 or each.running >= each.concurrent
-                or each.spent + each.reserved + wanted >= each.budget
+                or each.taken + wanted >= each.budget
             ) and not each.admits(wanted):
                 return self._denied(limits, wanted, now, unix)
-        return _count(limits, counters, wanted, now, period)
+        return _count(Hold(limits, counters, wanted, slot, period), now)
 
     def count(self, limits: tuple[Limit, ...], wanted: int, now: int, period: Period) -> Verdict:
         """Count a request that was admitted elsewhere."""
-        counters = self._enforced.get(limits) or self._enforce(limits)
+        if period is not self._period:
+            self._begin(period)
+        slot, counters = slot_of(now), self._enforced.get(limits) or self._enforce(limits)
         for each in counters:
-            each.pass_to(slot_of(now))
-            if each.period is not period:
-                each.begin(period)
-        return _count(limits, counters, wanted, now, period)
+            each.pass_to(slot)
+        return _count(Hold(limits, counters, wanted, slot, period), now)
 
     def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
-        wanted, slot, period = hold.wanted, hold.slot, hold.period
-        back = wanted - used
+        slot, period, back = hold.slot, hold.period, hold.wanted - used
         for each in hold.counters:
             each.running -= 1
-            each.reserved -= wanted
-            if each.tokens.slot == slot and back >= 0:
+            each.taken -= back
+            if back < 0:
+                each.exceed(-back)
+            elif each.tokens.slot == slot:
                 each.tokens.left += back
             else:
-                each.give_back(slot, back)
+                each.tokens.give_back(slot, back)
             if each.period is period:
                 each.spent += used
             else:
+                each.taken -= used
                 each.spend(period, used)
-            if not counts:
+        if not counts:
+            for each in hold.counters:
                 each.requests.give_back(slot, 1)
 
     def at_least(self, tokens: Iterable[Tokens]) -> None:
@@ -283,6 +291,10 @@ class MemoryLimiter:
         """Tokens of the day, and of the month, as far as this process knows."""
         return self._of(limit.id).spent_in(period)
 
+    def _begin(self, period: Period) -> None:
+        self._period = period
+        self._enforced = {}
+
     def _enforce(self, limits: tuple[Limit, ...]) -> tuple[Counters, ...]:
         counters = tuple([self._of(limit.id) for limit in limits])
         for each, limit in zip(counters, limits, strict=True):
@@ -290,6 +302,8 @@ class MemoryLimiter:
                 if each.limit is not None:
                     self._enforced.clear()  # requests that come with other numbers have those enforced again
                 each.enforce(limit)
+            if each.period is not self._period:
+                each.begin(self._period)
         self._enforced[limits] = counters
         return counters
 
@@ -305,11 +319,12 @@ class MemoryLimiter:
         return denied(limits, readings, wanted, unix)
 
 
-def _count(limits: tuple[Limit, ...], counters: tuple[Counters, ...], wanted: int, now: int, period: Period) -> Verdict:
+def _count(hold: Hold, now: int) -> Verdict:
+    wanted = hold.wanted
     requests = tokens = _UNLIMITED
-    for each in counters:
+    for each in hold.counters:
         each.running += 1
-        each.reserved += wanted
+        each.taken += wanted
         window = each.requests
         left = window.left = window.left - 1
         if left < requests.left:
@@ -318,12 +333,8 @@ def _count(limits: tuple[Limit, ...], counters: tuple[Counters, ...], wanted: in
         left = window.left = window.left - wanted
         if left < tokens.left:
             tokens = window
-    reset = until_free(now)
-    return Verdict(
-        Hold(limits, counters, wanted, now // SLOT, period),
-        (requests.allowed, requests.left, reset),
-        (tokens.allowed, tokens.left, reset),
-    )
+    reset = LONGEST - now % SLOT
+    return Verdict(hold, (requests.allowed, requests.left, reset), (tokens.allowed, tokens.left, reset))
 
 
 def denied(limits: Sequence[Limit], readings: Sequence[Reading], wanted: int, unix: int) -> Verdict:

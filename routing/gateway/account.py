@@ -33,10 +33,8 @@ def outcome_of(exchange: Exchange) -> str:
     return Outcome.NODE_ERROR.value if exchange.status >= 500 else Outcome.CLIENT_ERROR.value
 
 
-def tokens_of(exchange: Exchange) -> Tokens | None:
-    """As the node counted them, else estimated. None where no node computed anything."""
-    if exchange.tokens is not None:
-        return exchange.tokens
+def estimated_tokens(exchange: Exchange) -> Tokens | None:
+    """What it took where the node did not count. None where no node computed anything."""
     computed = exchange.first_byte is not None and exchange.status < 400 and exchange.attempts
     if not computed or exchange.api is None:
         return None
@@ -89,7 +87,7 @@ def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> Requ
             entry.served_model = (f"{provider}:{model}" if provider else model)[:TEXT_LENGTH]
             if not provider:
                 entry.node_id, entry.node_name = last.node_id, last.node_name
-    tokens = tokens_of(exchange)
+    tokens = exchange.tokens if exchange.tokens is not None else estimated_tokens(exchange)
     if tokens is not None:
         _add_tokens(entry, tokens, live)
     if first_byte is not None:

@@ -73,6 +73,7 @@ class Attempts:
     _loading: frozenset[int] = frozenset()
     _failures: Sequence[AttemptFailed] = ()
     _unjudged = False
+    _affinity = 0
 
     def __init__(self, exchange: Exchange, api: Api, call: Call, fleet: Fleet, rules: Rules) -> None:
         self._exchange = exchange
@@ -81,7 +82,8 @@ class Attempts:
         self._fleet = fleet
         self._rules = rules
         self._tried = call.unfit
-        self._affinity = affinity_of(call.body) if rules.by_prefix else 0
+        if rules.by_prefix:
+            self._affinity = affinity_of(call.body)
         self._deadline = time.monotonic() + rules.queue_timeout
 
     async def run(self) -> None:

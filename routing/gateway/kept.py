@@ -70,13 +70,17 @@ def without_blobs(body: bytes) -> bytes:
 
 
 def _may_hold_blob(body: bytes) -> bool:
-    """False for most: whatever is that long covers one of these windows, and words and JSON leave none free."""
-    if len(body) < BLOB_BYTES:
-        return False
-    window = BLOB_BYTES // 2
-    for start in range(0, len(body) - window + 1, window):
-        if body.find(b" ", start, start + window) < 0 and body.find(b'"', start, start + window) < 0:
-            return True
+    """Whether so many bytes follow each other without a quote or a space, which is rare in words and JSON."""
+    start = 0
+    last = len(body) - BLOB_BYTES
+    while start <= last:
+        end = start + BLOB_BYTES
+        found = body.rfind(b" ", start, end)
+        if found < 0:
+            found = body.rfind(b'"', start, end)
+            if found < 0:
+                return True
+        start = found + 1
     return False
 
 

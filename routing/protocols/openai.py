@@ -16,7 +16,7 @@ from llmlb_site.lib.sse import DONE, data_of
 from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core import document
 from routing.core.table import NodeEntry
-from routing.core.usage import Tokens, texts_in
+from routing.core.usage import Tokens, UsageFields, texts_in
 from routing.protocols.base import OPENAI, Answer, Api, Call, Plan, Range
 from routing.protocols.passing import read_usage, renamed, restoring, tells_error
 from routing.protocols.vision import inspect_chat
@@ -46,12 +46,18 @@ class _Choices(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Counted(msgspec.Struct):
+    choices: list[msgspec.Raw]
+    usage: UsageFields
+
+
 class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] = []
     usage: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _choices: Final = msgspec.json.Decoder(_Choices)
+_counted: Final = msgspec.json.Decoder(_Counted)
 _chunk: Final = msgspec.json.Decoder(_Chunk)
 
 
@@ -107,10 +113,19 @@ class ChunkStream:
 
 def _read_choices(body: bytes) -> Answer:
     try:
+        counted = _counted.decode(body)  # the usual case
+        return Answer(body, counted.usage.tokens(), partial(_texts_of_choices, counted.choices))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _read_uncounted(body)
+
+
+def _read_uncounted(body: bytes) -> Answer:
+    """An answer whose usage is missing, or says nothing that we know."""
+    try:
         answer = _choices.decode(body)
     except (msgspec.DecodeError, RecursionError):
         raise MalformedFault("the answer is not a completion") from None
-    return Answer(body, read_usage(answer.usage), lambda: _texts_of_choices(answer.choices))
+    return Answer(body, read_usage(answer.usage), partial(_texts_of_choices, answer.choices))
 
 
 def _texts_of_choices(choices: list[msgspec.Raw]) -> Sequence[str]:

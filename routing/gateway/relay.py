@@ -11,7 +11,7 @@ from llmlb_site.lib.upstream.faults import BrokenFault, MalformedFault
 from routing.core.errors import Refusal
 from routing.gateway import replies
 from routing.gateway.exchange import Exchange, Message
-from routing.protocols.base import Answer, Plan, StreamReader, TellsBreak
+from routing.protocols.base import Answer, Plan, StreamReader
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 # Reading more than this takes milliseconds: of thousands of embeddings, a quarter of a second. Others need not wait.
@@ -94,7 +94,7 @@ async def relay_stream(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -
     Raises: NodeFault. `exchange.first_byte` tells whether the client has seen anything of it.
     """
     reader = plan.open_stream()
-    exchange.tell_break = reader.broken if isinstance(reader, TellsBreak) else None
+    exchange.tell_break = getattr(reader, "broken", None)  # see `TellsBreak`
     flow = _Flow(exchange, answer, reader)
     try:
         await flow.run()

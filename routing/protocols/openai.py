@@ -80,6 +80,22 @@ class ChunkStream:
         self.deltas = 0
 
     def take(self, event: bytes) -> bytes:
+        # `rfind`: of CPython's ways to look for a few bytes, it takes half the time.
+        if (
+            event.startswith(b"data: {")
+            and self._rename is None
+            and event.rfind(b'"usage"') < 0
+            and event.rfind(b'"error"') < 0
+            and event.count(b"\n") == 2
+            and event.rfind(b"\r") < 0
+        ):  # most events are such: one line of data, to be passed on and counted
+            if not self.whole and _FINISHED.search(event):
+                self.whole = True
+            self.deltas += 1
+            return event
+        return self._take_other(event)
+
+    def _take_other(self, event: bytes) -> bytes:
         data = data_of(event)
         if data == DONE:
             self._done = event
@@ -91,10 +107,8 @@ class ChunkStream:
             event = b"data: " + data + b"\n\n"
         if not self.whole and _FINISHED.search(data):
             self.whole = True
-        # `rfind`: of CPython's ways to look for a few bytes, it takes half the time.
-        if data.rfind(b'"error"') >= 0 and tells_error(data):
-            self.failed = True
-        if data.rfind(b'"usage"') >= 0 and _USAGE.search(data):
+        self.failed = self.failed or tells_error(data)
+        if _USAGE.search(data):
             return self._take_usage(event, data)
         self.deltas += 1
         return event

@@ -36,6 +36,7 @@ class Connection(asyncio.Protocol):
         "_is_heard",
         "_keep_alive",
         "_loop",
+        "_owes",
         "_parser",
         "_paused",
         "_silence",
@@ -65,6 +66,7 @@ class Connection(asyncio.Protocol):
         self.headers: Headers = []
         self._chunks: list[bytes] = []
         self._buffered = 0
+        self._owes = False  # an answer, or the rest of one
         self._complete = False
         self._head_done = False
         self._head_bytes = 0
@@ -86,6 +88,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, silence: float) -> None:
         """A new request. What is not set here is as it was: only after a whole answer is a connection kept."""
         self.requests += 1
+        self._owes = True
         self.headers = []
         self._complete = self._head_done = self._has_answered = self._keep_alive = False
         self._head_bytes = 0
@@ -219,27 +222,30 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
-        if self._complete or self.requests == 0:
+        parser = self._parser
+        if not self._owes or parser is None:
             self.abort()  # bytes that nobody asked for: the connection cannot be trusted any more
             return
         self._has_answered = self._is_heard = True
-        if not self._head_done:
-            self._head_bytes += len(data)
-        assert self._parser is not None
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserError:
             if not self._complete:
                 self._fail(MalformedFault("the node's answer is not HTTP"))
             self.lost = True
             self.transport.abort()
-        if not self._head_done and self._head_bytes > MAX_HEAD_BYTES:
-            self._fail(MalformedFault("the head of the node's answer is too large"))
-            self.abort()
+        if not self._head_done:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._fail(MalformedFault("the head of the node's answer is too large"))
+                self.abort()
         sink = self._sink
-        if sink is not None and self._chunks:
+        if sink is None:
+            self._wake()
+            return
+        if self._chunks:
             self._fill(sink)
-        if sink is None or self._complete:
+        if self._complete:
             self._wake()
 
     def eof_received(self) -> bool:
@@ -248,10 +254,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
         self._parser = None
-        if self._complete or self.requests == 0:
+        if not self._owes:
             return
         if self._head_done and self._until_close and error is None:
-            self._complete = True
+            self._owes, self._complete = False, True
             self._wake()
         elif self._head_done:
             self._fail(BrokenFault("the node's answer stopped before its end"))
@@ -300,7 +306,7 @@ class Connection(asyncio.Protocol):
             return
         assert self._parser is not None
         self._keep_alive = self._parser.should_keep_alive()  # afterwards the parser has forgotten
-        self._complete = True
+        self._owes, self._complete = False, True
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

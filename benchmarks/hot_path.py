@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from llmlb_site.lib.direct import DIRECT
+
 _data_dir = tempfile.TemporaryDirectory(prefix="llmlb-bench-")  # gone with the process
 os.environ.setdefault("LLMLB_DATA_DIR", _data_dir.name)
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmlb_site.settings")
@@ -78,6 +80,26 @@ class Node:
         pass
 
 
+class Counter:
+    """`Direct` to a client that takes everything at once."""
+
+    taken = 0
+
+    def on_hang_up(self, call: Callable[[], None] | None) -> bool:
+        return False
+
+    def start(self, status: int, headers: Any) -> None:
+        assert status == 200, status
+
+    def piece(self, body: bytes) -> bool:
+        self.taken += len(body)
+        return True
+
+    def answer(self, status: int, headers: Any, body: bytes) -> None:
+        self.start(status, headers)
+        self.piece(body)
+
+
 class NoRecorder:
     """Where the rows go when the history is not what is measured."""
 
@@ -95,7 +117,6 @@ def request_body(size: int, stream: bool) -> bytes:
 async def client(application: Any, scope: dict[str, Any], body: bytes) -> int:
     """One request; returns the bytes of its answer."""
     asked = False
-    received = 0
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def receive() -> dict[str, Any]:
@@ -106,20 +127,12 @@ async def client(application: Any, scope: dict[str, Any], body: bytes) -> int:
         await gone
         return {"type": "http.disconnect"}
 
-    def send_now(message: dict[str, Any]) -> bool:
-        nonlocal received
-        if message["type"] == "http.response.start":
-            assert message["status"] == 200, message
-        else:
-            received += len(message["body"])
-        return True
-
     async def send(message: dict[str, Any]) -> None:
-        send_now(message)
+        direct.piece(message["body"])
 
-    extensions = {"llmlb.hang_up": lambda call: False, "llmlb.send_now": send_now}
-    await application({**scope, "extensions": extensions}, receive, send)
-    return received
+    direct = Counter()
+    await application({**scope, "extensions": {DIRECT: direct}}, receive, send)
+    return direct.taken
 
 
 def application_and_key() -> tuple[Any, str]:

@@ -11,27 +11,18 @@ import asyncio
 import functools
 import logging
 import urllib.parse
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from llmlb_site.lib.direct import DIRECT
+
 log = logging.getLogger("llmlb.serve")
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
-
-HANG_UP: Final = "llmlb.hang_up"
-"""The ASGI extension: a function that takes what is to be called when the client has gone, or None to be told no more.
-It answers whether the client has gone already."""
-
-SEND_NOW: Final = "llmlb.send_now"
-"""The ASGI extension: `send` that does not wait. It answers whether the client keeps up; if not, `send` waits."""
-
-ANSWER: Final = "llmlb.answer"
-"""The ASGI extension: a function of status, headers and body that sends a whole answer, without waiting. One of the
-headers is the length."""
 
 UNREAD_BYTES: Final = 512 * 1024  # of a request's body, before its sender has to wait
 JOINED_BYTES: Final = 64 * 1024  # a longer body is not copied behind its head, but written after it
@@ -106,11 +97,6 @@ class Cycle:
             gone, self._gone = self._gone, None
             gone()
 
-    def on_hang_up(self, call: Callable[[], None] | None) -> bool:
-        """See `HANG_UP`."""
-        self._gone = call
-        return self.disconnected
-
     # --- called by the application --------------------------------------------------------------------------------
 
     async def run(self, app: Any) -> None:
@@ -155,26 +141,35 @@ class Cycle:
     async def send(self, message: Message) -> None:
         if self._flow.write_paused and not self.disconnected:
             await self._flow.drain()
-        self.send_now(message)
-
-    def send_now(self, message: Message) -> bool:
-        """See `SEND_NOW`."""
         if self.disconnected:
-            return True
+            return
         if message["type"] == "http.response.body":
-            body, more = message.get("body", b""), message.get("more_body", False)
-            if more and body and self._chunked and not self._head and not self.response_complete:
-                self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))  # of a stream, most are such
-            else:
-                self._send_body(body, more)
+            self._send_body(message.get("body", b""), message.get("more_body", False))
         elif message["type"] == "http.response.start":
             self._start(message["status"], message.get("headers", ()))
         else:
             raise RuntimeError(f"a message that is not expected here: {message['type']!r}")
+
+    # --- called by an application that knows us: see `Direct` ------------------------------------------------------
+
+    def on_hang_up(self, call: Callable[[], None] | None) -> bool:
+        self._gone = call
+        return self.disconnected
+
+    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        if not self.disconnected:
+            self._start(status, headers)
+
+    def piece(self, body: bytes) -> bool:
+        if self.disconnected:
+            return True
+        if body and self._chunked and not self._head and not self.response_complete:  # of a stream, most are such
+            self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        else:
+            self._send_body(body, more=True)
         return not self._flow.write_paused
 
-    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """See `ANSWER`."""
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         if not self.disconnected:
             self._start(status, headers)
             self._send_body(body, more=False)
@@ -329,7 +324,7 @@ class LeanProtocol(HttpToolsProtocol):
         before = self.cycle
         expects_continue = b"expect" in fields and fields[b"expect"].lower() == b"100-continue"
         cycle = self.cycle = Cycle(self, scope, version != "1.0" and parser.should_keep_alive(), expects_continue)
-        scope["extensions"] = {HANG_UP: cycle.on_hang_up, SEND_NOW: cycle.send_now, ANSWER: cycle.answer}
+        scope["extensions"] = {DIRECT: cycle}
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:  # pipelined: its turn comes after the answer to the one before

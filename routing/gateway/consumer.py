@@ -155,14 +155,14 @@ class Gateway:
                 exchange.notes = here.notes
                 await relay.answer_ready(exchange, here.ready)
                 return
-        with HangUp(exchange.scope, exchange.receive) as hang_up:
+        with HangUp(exchange) as hang_up:
             await Attempts(exchange, api, call, engine, self._rules).run()
         if hang_up.seen and not exchange.finished:
             self._hung_up(exchange)
 
     async def _ask_provider(self, exchange: Exchange, asked: NodeEntry) -> None:
         engine = self._engine
-        with HangUp(exchange.scope, exchange.receive) as hang_up:
+        with HangUp(exchange) as hang_up:
             await provider.ask(exchange, asked, engine.provider_target(asked), engine.upstream)
         if hang_up.seen and not exchange.finished:
             self._hung_up(exchange)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from history.entries import AttemptEntry
+from llmlb_site.lib.direct import direct_of
 from routing.core.errors import Refusal
 from routing.core.table import Pair, Principal
 from routing.core.usage import Tokens
@@ -27,9 +28,10 @@ HeaderList = list[tuple[bytes, bytes]]
 _QUERY: Final = re.compile(rb"[\x21-\x7e]+")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 # Requests without an id get one of those that were drawn at once: each draw gives up the interpreter, and has to wait
-# for it when other threads are busy.
-_DRAWN: Final = 512
-_NEW_ID: Final = re.compile(r".{32}")
+# for it when other threads are busy. They begin with the time of the draw, so that those of a minute are neighbours in
+# the history's index: a random place for each row would cost as much as the row. 80 bits of each are random.
+_DRAWN: Final = 64
+_RANDOM_PART: Final = re.compile(r".{20}")
 _drawn: Final[list[str]] = []
 os.register_at_fork(after_in_child=_drawn.clear)
 
@@ -80,6 +82,7 @@ class Exchange:
         self.scope = scope
         self.receive = receive
         self.send = send
+        self.direct = direct_of(scope)
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -110,5 +113,6 @@ def request_id_of(given: bytes) -> str:
 
 def new_request_id() -> str:
     if not _drawn:
-        _drawn.extend(_NEW_ID.findall(os.urandom(16 * _DRAWN).hex()))
+        moment = f"{time.time_ns() // 1_000_000:012x}"
+        _drawn.extend([moment + rest for rest in _RANDOM_PART.findall(os.urandom(10 * _DRAWN).hex())])
     return _drawn.pop()

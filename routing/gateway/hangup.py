@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from routing.gateway.exchange import Receive, Scope
-
-HANG_UP: Final = "llmlb.hang_up"
+from routing.gateway.exchange import Exchange
 
 
 class HangUp:
     """Inside `with`, a disconnect of the client cancels the body; afterwards `seen` tells that it was this.
 
     The body of the request must have been read: from then on `receive` has nothing to say but `http.disconnect`.
-    A server that offers the extension `llmlb.hang_up` (`llmlb_site/serve/http_protocol.py`) calls us; with any other a
-    sibling task waits for the message, because the request itself is waiting for something else.
+    A server that can (`Direct`) calls us; with any other a sibling task waits for the message, because the request
+    itself is waiting for something else.
     """
 
     seen = False
     _watched: asyncio.Task[object] | None = None
     _watcher: asyncio.Task[None] | None = None
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self._receive = receive
-        self._tell: Callable[[Callable[[], None] | None], bool] | None = scope.get("extensions", {}).get(HANG_UP)
+    def __init__(self, exchange: Exchange) -> None:
+        self._receive = exchange.receive
+        self._direct = exchange.direct
 
     def __enter__(self) -> Self:
         self._watched = asyncio.current_task()
-        if self._tell is None:
+        if self._direct is None:
             self._watcher = asyncio.create_task(self._watch())
-        elif self._tell(self._cancel):
+        elif self._direct.on_hang_up(self._cancel):
             self._cancel()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if self._tell is not None:
-            self._tell(None)
+        if self._direct is not None:
+            self._direct.on_hang_up(None)
         elif self._watcher is not None:
             self._watcher.cancel()
         if self.seen and isinstance(error, asyncio.CancelledError):

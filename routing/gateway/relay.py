@@ -10,7 +10,7 @@ from llmlb_site.lib.upstream.base import Headers, UpstreamAnswer
 from llmlb_site.lib.upstream.faults import BrokenFault, MalformedFault
 from routing.core.errors import Refusal
 from routing.gateway import replies
-from routing.gateway.exchange import Exchange, Message
+from routing.gateway.exchange import Exchange, HeaderList
 from routing.protocols.base import Answer, Plan, StreamReader
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
@@ -106,7 +106,7 @@ async def relay_stream(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -
     if reader.failed:
         exchange.error_code, exchange.error_message = "node_error", "the node told an error in its answer"
     if exchange.first_byte is None:
-        await exchange.send(flow.start())
+        await replies.begin(exchange, answer.status, flow.headers())
     await replies.write(exchange, reader.end(), more=False)
 
 
@@ -117,19 +117,19 @@ class _Flow:
     woken, which is half of what a relayed event costs.
     """
 
-    __slots__ = ("_answer", "_exchange", "_reader", "_send_now", "_splitter", "_take")
+    __slots__ = ("_answer", "_direct", "_exchange", "_reader", "_splitter", "_take")
 
     def __init__(self, exchange: Exchange, answer: UpstreamAnswer, reader: StreamReader) -> None:
         self._exchange = exchange
+        self._direct = exchange.direct
         self._answer = answer
         self._reader = reader
         self._take = reader.take
         self._splitter = EventSplitter()
-        self._send_now = replies.immediate_send(exchange)
 
     async def run(self) -> None:
         """To the end of the node's stream. Raises: NodeFault."""
-        if self._send_now is None:
+        if self._direct is None:
             while data := await self._answer.read():
                 await self._send(self._understood(data))
         else:
@@ -139,28 +139,34 @@ class _Flow:
         if self._splitter.rest.strip():
             await self._send(self._understood(b"\n\n"))
 
-    def start(self) -> Message:
-        exchange = self._exchange
+    def headers(self) -> HeaderList:
         headers = replies.forwarded(self._answer.headers)
         headers = [(name, value) for name, value in headers if name not in _OURS_IN_STREAMS]
-        headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *replies.own_headers(exchange)]
-        return replies.start_message(exchange, self._answer.status, headers)
+        return [
+            *headers,
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            *replies.own_headers(self._exchange),
+        ]
 
     def _pass_on(self, data: bytes) -> bool:
         """Sends what of it the client should see. Returns whether the client keeps up."""
         out = self._understood(data)
         if not out:
             return True
-        assert self._send_now is not None
-        if self._exchange.first_byte is None:
-            self._send_now(self.start())
-        return self._send_now(replies.body_message(self._exchange, out, more=True))
+        exchange, direct = self._exchange, self._direct
+        assert direct is not None
+        if exchange.first_byte is None:
+            replies.begun(exchange, self._answer.status)
+            direct.start(self._answer.status, self.headers())
+        replies.sent(exchange, out)
+        return direct.piece(out)
 
     async def _send(self, out: bytes) -> None:
         if not out:
             return
         if self._exchange.first_byte is None:
-            await self._exchange.send(self.start())
+            await replies.begin(self._exchange, self._answer.status, self.headers())
         await replies.write(self._exchange, out, more=True)
 
     def _understood(self, data: bytes) -> bytes:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from llmlb_site.lib.upstream.base import Headers
 from routing.core.errors import Refusal
 from routing.gateway import kept
-from routing.gateway.exchange import Exchange, HeaderList, Message
+from routing.gateway.exchange import Exchange, HeaderList
 
 # Hop-by-hop (RFC 9110, 7.6.1), what we say ourselves, and what a node has no business to set on our host.
 _NOT_FORWARDED: Final = frozenset(
@@ -39,7 +39,6 @@ _NOT_FORWARDED: Final = frozenset(
     }
 )
 # Of these the gateway alone speaks: what a node says of limits is about the gateway's use of it.
-_NONE: Final[Mapping[str, Any]] = {}
 _OURS: Final = (b"x-llmlb-", b"x-ratelimit-", b"anthropic-ratelimit-")
 
 
@@ -74,50 +73,44 @@ def _attempted(node_name: str, attempts: int) -> HeaderList:
 
 
 async def begin(exchange: Exchange, status: int, headers: HeaderList) -> None:
-    await exchange.send(start_message(exchange, status, headers))
+    begun(exchange, status)
+    await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
 
 
 async def write(exchange: Exchange, data: bytes, *, more: bool) -> None:
-    await exchange.send(body_message(exchange, data, more=more))
+    sent(exchange, data)
+    await exchange.send({"type": "http.response.body", "body": data, "more_body": more})
     if not more:
         exchange.finished = True
-
-
-def start_message(exchange: Exchange, status: int, headers: HeaderList) -> Message:
-    """To be sent at once: from here on the answer counts as begun."""
-    exchange.status = status
-    exchange.first_byte = time.monotonic()
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
-def body_message(exchange: Exchange, data: bytes, *, more: bool) -> Message:
-    """To be sent at once: from here on the bytes count as sent, and the history has them."""
-    if exchange.bytes_out < exchange.captured_until:
-        exchange.captured.append(data)
-    else:
-        kept.begin_block(exchange, data)
-    exchange.bytes_out += len(data)
-    return {"type": "http.response.body", "body": data, "more_body": more}
 
 
 async def answer(exchange: Exchange, status: int, headers: HeaderList, body: bytes) -> None:
     """A whole answer at once."""
     head = [*headers, (b"content-length", b"%d" % len(body)), *own_headers(exchange)]
-    start = start_message(exchange, status, head)
-    rest = body_message(exchange, body if exchange.method != "HEAD" else b"", more=False)
-    send_whole = exchange.scope.get("extensions", _NONE).get("llmlb.answer")
-    if send_whole is not None:  # it is in memory, whole: there is nothing to wait for
-        send_whole(status, head, rest["body"])
+    data = body if exchange.method != "HEAD" else b""
+    if exchange.direct is not None:  # it is in memory, whole: there is nothing to wait for
+        begun(exchange, status)
+        sent(exchange, data)
+        exchange.direct.answer(status, head, data)
+        exchange.finished = True
     else:
-        await exchange.send(start)
-        await exchange.send(rest)
-    exchange.finished = True
+        await begin(exchange, status, head)
+        await write(exchange, data, more=False)
 
 
-def immediate_send(exchange: Exchange) -> Callable[[Message], bool] | None:
-    """The server's `send` that does not wait, where it has one: see llmlb_site/serve/http_protocol.py."""
-    found: Callable[[Message], bool] | None = exchange.scope.get("extensions", _NONE).get("llmlb.send_now")
-    return found
+def begun(exchange: Exchange, status: int) -> None:
+    """To be called as the head is sent: from here on the answer counts as begun."""
+    exchange.status = status
+    exchange.first_byte = time.monotonic()
+
+
+def sent(exchange: Exchange, data: bytes) -> None:
+    """To be called as they are sent: from here on the bytes count as sent, and the history has them."""
+    if exchange.bytes_out < exchange.captured_until:
+        exchange.captured.append(data)
+    else:
+        kept.begin_block(exchange, data)
+    exchange.bytes_out += len(data)
 
 
 async def json(exchange: Exchange, body: bytes, status: int = 200) -> None:

@@ -105,7 +105,7 @@ async def follow(exchange: Exchange, engine: Engine) -> None:
     exchange.streaming = envelope.stream
     path = exchange.path + exchange.query
     call = exchange.call = Call(path, body, envelope, asked_model=stored.asked_model, model=stored.model)
-    with HangUp(exchange.scope, exchange.receive) as hang_up:
+    with HangUp(exchange) as hang_up:
         if stored.provider:
             exchange.provider = stored.provider
             target = engine.provider_target(keeper)

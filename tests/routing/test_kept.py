@@ -29,7 +29,7 @@ def answered(pieces: Iterable[bytes]) -> Exchange:
     scope = {"method": "POST", "path": "/v1/chat/completions", "headers": []}
     exchange = Exchange(scope, _receive, _send, "127.0.0.1")
     for piece in pieces:
-        replies.body_message(exchange, piece, more=True)
+        replies.sent(exchange, piece)
     return exchange
 
 

@@ -12,7 +12,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from llmlb_site.serve.http_protocol import HANG_UP, SEND_NOW, Cycle, LeanProtocol
+from llmlb_site.lib.direct import Direct, direct_of
+from llmlb_site.serve.http_protocol import Cycle, LeanProtocol
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -168,14 +169,20 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
         writer.close()
 
 
+def direct(scope: Any) -> Direct:
+    found = direct_of(scope)
+    assert found is not None
+    return found
+
+
 async def test_a_client_that_leaves_is_told_by_a_call() -> None:
     told: list[bool] = []
     gone = asyncio.Event()
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        told.append(scope["extensions"][HANG_UP](gone.set))
+        told.append(direct(scope).on_hang_up(gone.set))
         await asyncio.wait_for(gone.wait(), 5)
-        told.append(scope["extensions"][HANG_UP](None))
+        told.append(direct(scope).on_hang_up(None))
         assert (await receive())["type"] == "http.disconnect"
         told.append(True)
 
@@ -195,10 +202,9 @@ async def test_who_sends_without_waiting_is_told_that_the_client_does_not_keep_u
     piece = b"x" * 100_000
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        send_now = scope["extensions"][SEND_NOW]
-        send_now({"type": "http.response.start", "status": 200, "headers": []})
+        direct(scope).start(200, [])
         while len(kept_up) < 1000 and (not kept_up or kept_up[-1]):
-            kept_up.append(send_now({"type": "http.response.body", "body": piece, "more_body": True}))
+            kept_up.append(direct(scope).piece(piece))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async with serving(application) as connect:
@@ -210,6 +216,40 @@ async def test_who_sends_without_waiting_is_told_that_the_client_does_not_keep_u
         writer.close()
     assert kept_up[-1] is False
     assert answer.count(b"x") == len(kept_up) * len(piece), "nothing is lost"
+
+
+async def test_a_whole_answer_goes_out_at_once_and_keeps_the_connection() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        direct(scope).answer(200, [(b"content-length", b"2")], b"ok")
+
+    async with serving(application) as connect:
+        reader, writer = await connect()
+        for _ in range(2):
+            writer.write(request())
+            assert (await asyncio.wait_for(reader.readuntil(b"ok"), 5)).startswith(
+                b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"
+            )
+        writer.close()
+
+
+async def test_what_is_sent_directly_to_a_client_that_has_gone_is_dropped() -> None:
+    over = asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        gone = asyncio.Event()
+        direct(scope).on_hang_up(gone.set)
+        await asyncio.wait_for(gone.wait(), 5)
+        direct(scope).start(200, [])
+        assert direct(scope).piece(b"x") is True
+        direct(scope).answer(200, [(b"content-length", b"0")], b"")
+        over.set()
+
+    async with serving(application) as connect:
+        _reader, writer = await connect()
+        writer.write(request())
+        await asyncio.sleep(0.05)
+        writer.close()
+        await asyncio.wait_for(over.wait(), 5)
 
 
 async def test_a_request_leaves_nothing_for_the_garbage_collector() -> None:

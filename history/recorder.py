@@ -66,8 +66,7 @@ class Recorder:
     def put(self, entry: RequestEntry) -> None:
         """Keep `entry`. Called on the event loop: never waits, never raises."""
         waiting = self._waiting
-        rows = len(waiting) + 1
-        if rows > MAX_WAITING_ROWS:
+        if len(waiting) >= MAX_WAITING_ROWS:
             self._rows_refused += 1
             return
         size = len(entry.request_body) + len(entry.response_body)
@@ -79,7 +78,7 @@ class Recorder:
             else:
                 self._bytes_put = put
         waiting.append(entry)
-        if rows >= BATCH_ROWS and not self._wake.is_set():
+        if len(waiting) >= BATCH_ROWS and not self._wake.is_set():
             self._wake.set()
 
     def stop(self, timeout: float = 10.0) -> bool:

@@ -56,8 +56,8 @@ def _estimated(texts: Callable[..., Sequence[str]], *args: bytes) -> int:
         return 0
 
 
-def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> RequestEntry:
-    """The one finaliser of every request, however it ended: its row, and what it taught of the node's speed.
+def entry_of(exchange: Exchange, keep_payloads: bool) -> RequestEntry:
+    """The one finaliser of every request, however it ended: its row.
 
     Only what differs from a field's default is set: one is made for every request.
     """
@@ -89,7 +89,7 @@ def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> Requ
                 entry.node_id, entry.node_name = last.node_id, last.node_name
     tokens = exchange.tokens if exchange.tokens is not None else estimated_tokens(exchange)
     if tokens is not None:
-        _add_tokens(entry, tokens, live)
+        _add_tokens(entry, tokens)
     if first_byte is not None:
         entry.first_byte_ms = (first_byte - began) * 1000
     if exchange.queue_seconds:
@@ -103,15 +103,19 @@ def entry_of(exchange: Exchange, live: LiveFigures, keep_payloads: bool) -> Requ
     return entry
 
 
-def _add_tokens(entry: RequestEntry, tokens: Tokens, live: LiveFigures) -> None:
+def learn_speed(live: LiveFigures, entry: RequestEntry) -> None:
+    """What the request has taught of the node's speed."""
+    if entry.node_id is not None and entry.tokens_per_second is not None and entry.outcome == SUCCESS:
+        live.observe_speed(entry.node_id, entry.served_model, entry.tokens_per_second)
+
+
+def _add_tokens(entry: RequestEntry, tokens: Tokens) -> None:
     """What was counted, and how fast the attempt that answered was."""
     prompt, completion = tokens.prompt, tokens.completion
     entry.prompt_tokens, entry.completion_tokens, entry.total_tokens = prompt, completion, prompt + completion
     entry.token_source = tokens.source
     if completion and entry.attempts:
-        speed = entry.tokens_per_second = completion * 1000 / max(entry.attempts[-1].duration_ms, 1.0)
-        if entry.node_id is not None and entry.outcome == SUCCESS:
-            live.observe_speed(entry.node_id, entry.served_model, speed)
+        entry.tokens_per_second = completion * 1000 / max(entry.attempts[-1].duration_ms, 1.0)
 
 
 def _blames_node(exchange: Exchange) -> bool:

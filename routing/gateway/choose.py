@@ -72,6 +72,8 @@ def is_fit(api: Api, call: Call, node: NodeEntry) -> bool:
 
 def unfit_among(api: Api, call: Call, holders: Sequence[NodeEntry]) -> frozenset[int]:
     """The holders that cannot serve this call. Raises: Refusal, where that is all of them."""
+    if api.why_unfit is None and call.home is None:
+        return call.unfit
     unfit = frozenset(node.id for node in holders if not is_fit(api, call, node))
     if unfit and len(unfit) == len(holders):
         raise _first_reason(api, call, holders) or no_capable_node(call.model)

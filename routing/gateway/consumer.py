@@ -36,7 +36,7 @@ from routing.gateway.attempt import Attempts, Rules
 from routing.gateway.clients import client_ip
 from routing.gateway.exchange import Exchange, Receive, Scope, Send
 from routing.gateway.hangup import HangUp
-from routing.protocols.base import Api, Call
+from routing.protocols.base import Api, Call, Plan
 from routing.protocols.providers.errors import no_model, not_configured
 from routing.protocols.registry import APIS
 
@@ -59,6 +59,7 @@ class Gateway:
         # The data directory, which is private and has room; elsewhere the system's own place for such files.
         self._upload_dir = config.data_dir if os.access(config.data_dir, os.W_OK) else None
         self._keep_payloads = config.history_payloads != "none"
+        self._heeds_speed = config.load_balancer_mode == "tps"
         self._rules = Rules(
             attempts=config.attempts,
             queue_timeout=config.queue_timeout,
@@ -141,16 +142,8 @@ class Gateway:
             await self._find_model(call, api)
         else:
             call.model, call.unfit = way
-        await self._ask_nodes(exchange, api, call, principal)
-
-    async def _ask_nodes(self, exchange: Exchange, api: Api, call: Call, principal: Principal) -> None:
-        engine = self._engine
-        if api.refers_to is not None:
-            await stored.bind(api, call, principal, engine)
-        if api.why_unfit is not None or call.home is not None:
-            call.unfit |= choose.unfit_among(api, call, engine.table.holders.get(call.model, ()))
-        if api.answer_here is not None:
-            here = api.answer_here(call, engine.table.holders.get(call.model, ()))
+        if api.is_particular:
+            here = await self._look_at_nodes(api, call, principal)
             if here is not None and here.ready is not None:
                 exchange.notes = here.notes
                 await relay.answer_ready(exchange, here.ready)
@@ -159,6 +152,18 @@ class Gateway:
             await Attempts(exchange, api, call, engine, self._rules).run()
         if hang_up.seen and not exchange.finished:
             self._hung_up(exchange)
+
+    async def _look_at_nodes(self, api: Api, call: Call, principal: Principal) -> Plan | None:
+        """Which of the model's nodes cannot serve this very call; or the answer, where none has to be asked.
+
+        Raises: Refusal, where none can.
+        """
+        engine = self._engine
+        if api.refers_to is not None:
+            await stored.bind(api, call, principal, engine)
+        holders = engine.table.holders.get(call.model, ())
+        call.unfit |= choose.unfit_among(api, call, holders)
+        return api.answer_here(call, holders) if api.answer_here is not None else None
 
     async def _ask_provider(self, exchange: Exchange, asked: NodeEntry) -> None:
         engine = self._engine
@@ -229,7 +234,9 @@ class Gateway:
 
     def _settle(self, exchange: Exchange) -> None:
         engine = self._engine
-        entry = account.entry_of(exchange, engine.state.live, self._keep_payloads)
+        entry = account.entry_of(exchange, self._keep_payloads)
+        if self._heeds_speed:
+            account.learn_speed(engine.state.live, entry)
         if exchange.hold is not None:
             admit.settle(exchange, engine, entry)
         engine.metrics.observe(entry)

@@ -242,6 +242,15 @@ class Api:
         names = tuple(self.ranges)
         return attrgetter(*names) if len(names) > 1 else lambda envelope: tuple(getattr(envelope, n) for n in names)
 
+    @cached_property
+    def is_particular(self) -> bool:
+        """Not every node that has the model can serve every call, or not every call needs one."""
+        return any((self.why_unfit, self.refers_to, self.answer_here))
+
+    @cached_property
+    def _nothing_given(self) -> tuple[None, ...]:
+        return (None,) * len(self.ranges)
+
     @property
     def listed_as(self) -> str:
         """Its name in a model's `supported_apis`."""
@@ -252,7 +261,7 @@ class Api:
         if self.check is not None:
             self.check(envelope)
         given = self._given(envelope)
-        if given.count(None) != len(given):
+        if given != self._nothing_given:
             for (name, allowed), value in zip(self.ranges.items(), given, strict=True):
                 if value is not None:
                     allowed.check(name, value)

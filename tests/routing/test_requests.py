@@ -6,7 +6,7 @@ import json
 import os
 
 from routing.gateway import exchange
-from tests.routing.conftest import Fleet, bearer
+from tests.routing.conftest import Fleet, MakeFleet, bearer
 
 
 async def test_it_works(fleet: Fleet) -> None:
@@ -90,3 +90,12 @@ def test_new_request_ids_are_drawn_for_each_process_by_itself() -> None:
     theirs = os.read(reader, 20 * 32).decode()
     ours += [exchange.new_request_id() for _ in range(1000)]
     assert len(set(ours) | {theirs[start : start + 32] for start in range(0, len(theirs), 32)}) == 2020
+
+
+async def test_the_speed_of_nodes_is_learned_where_the_mode_heeds_it(make_fleet: MakeFleet) -> None:
+    fleet = await make_fleet(load_balancer_mode="tps")
+    await fleet.add("model-a")
+    await fleet.post()
+    (entry,) = await fleet.settled()
+    assert entry.tokens_per_second
+    assert fleet.engine.state.live.tokens_per_second == {(entry.node_id, "model-a"): entry.tokens_per_second}

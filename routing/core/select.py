@@ -95,7 +95,8 @@ class LiveFigures:
 
     def next_turn(self, nodes: Sequence[NodeEntry]) -> NodeEntry:
         turn = self.turn
-        return min(nodes, key=lambda node: turn.get(node.id, 0.0))
+        turns = [turn.get(node.id, 0.0) for node in nodes]
+        return nodes[turns.index(min(turns))]
 
     def eased(self, nodes: Sequence[NodeEntry]) -> Sequence[NodeEntry]:
         """The nodes without those that came back a short while ago, unless it is their turn, at their small weight."""
@@ -156,9 +157,9 @@ def select_node(
         if found is not None:
             return found
     in_flight = live.in_flight
-    free = [
-        node for node in holders if (node.limit == 0 or in_flight.get(node.id, 0) < node.limit) and node.id not in tried
-    ]
+    free = [node for node in holders if node.limit == 0 or in_flight.get(node.id, 0) < node.limit]
+    if tried:
+        free = [node for node in free if node.id not in tried]
     if len(free) > 1:
         return strategy(live.eased(free) if live.warming else free, model, live, affinity)
     return Selection(free[0], "only_free") if free else None
@@ -224,6 +225,8 @@ def _least_loaded(nodes: Sequence[NodeEntry], live: LiveFigures) -> list[NodeEnt
     in_flight = live.in_flight
     loads = [in_flight.get(node.id, 0) / node.weight for node in nodes]
     least = min(loads)
+    if loads.count(least) == 1:
+        return [nodes[loads.index(least)]]
     return [node for node, load in zip(nodes, loads, strict=True) if load == least]
 
 
@@ -263,5 +266,8 @@ def _nearest(nodes: Sequence[NodeEntry]) -> Sequence[NodeEntry]:
     known = [node.latency for node in nodes if node.latency is not None]
     if not known:
         return nodes
-    bound = max(2 * min(known), min(known) + LATENCY_NOISE_SECONDS)
+    least = min(known)
+    bound = max(2 * least, least + LATENCY_NOISE_SECONDS)
+    if max(known) <= bound:
+        return nodes
     return [node for node in nodes if node.latency is None or node.latency <= bound]

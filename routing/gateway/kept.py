@@ -43,13 +43,11 @@ def of_answer(exchange: Exchange) -> tuple[bytes, bool]:
     """The answer as the history keeps it, and whether it was longer."""
     if exchange.binary:
         return msgspec.json.encode({"bytes": exchange.bytes_out}), False
-    captured = exchange.captured
-    if len(captured) == 1 and not exchange.captured_blocks:
-        said = captured[0]
-    else:
-        said = b"".join([*map(zstd.decompress, exchange.captured_blocks), *captured])
-    body, truncated = _words(said)
-    return body, truncated or exchange.bytes_out > len(said)
+    if exchange.bytes_out < BLOB_BYTES:  # within the first block
+        return b"".join(exchange.captured), False
+    captured = b"".join([*map(zstd.decompress, exchange.captured_blocks), *exchange.captured])
+    body, truncated = _words(captured)
+    return body, truncated or exchange.bytes_out > len(captured)
 
 
 def without_blobs(body: bytes) -> bytes:

@@ -70,7 +70,7 @@ class ChunkStream:
 
     __slots__ = ("_done", "_hide_usage", "_rename", "deltas", "failed", "tokens", "whole")
 
-    def __init__(self, *, hide_usage: bool, rename: str | None = None) -> None:
+    def __init__(self, *, hide_usage: bool = False, rename: str | None = None) -> None:
         self._hide_usage = hide_usage
         self._rename = rename
         self._done = b""
@@ -158,16 +158,17 @@ def _prompt_texts(body: bytes) -> Sequence[str]:
 
 def _plan_choices(call: Call, node: NodeEntry) -> Plan:
     """The client's own bytes, but for the model behind an alias, and a usage count where a stream has none."""
-    rename = None if call.model == call.asked_model else call.asked_model
-    body = call.body if rename is None else renamed(call)
+    if call.model == call.asked_model and call.envelope.stream is not True:  # nothing is to be changed
+        return Plan(call.path, call.body, _read_choices, ChunkStream)
+    body = renamed(call)
     hide_usage = call.streaming and not call.wants_usage_chunk
     if hide_usage:
         body = _with_usage(body, call.envelope.stream_options)
     return Plan(
         path=call.path,
         body=body,
-        read_answer=_read_choices if rename is None else restoring(call, _read_choices),
-        open_stream=partial(ChunkStream, hide_usage=hide_usage, rename=rename),
+        read_answer=restoring(call, _read_choices),
+        open_stream=partial(ChunkStream, hide_usage=hide_usage, rename=call.asked_model if call.renamed else None),
     )
 
 

@@ -3,7 +3,7 @@
     Limit      the numbers that somebody set, for a key or for a key and a model; 0 = none
     Reading    what is used of one of them at a moment, and how long until it is less
     Denial     why a request is not admitted, and after how long it would be
-    Window     what was used in the last minute, and what is left of it
+    Minute     what was used in the last minute, and what is left of it
 
 A request is counted before it is served, with an estimate of its tokens, and corrected after it. Every state asks the
 same questions here; what it reads it keeps in its own way (`routing.state.limits`). Times are whole milliseconds.
@@ -11,7 +11,7 @@ same questions here; what it reads it keeps in its own way (`routing.state.limit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -27,6 +27,8 @@ NO_LIMIT: Final = 1 << 62  # more than is ever counted
 SOON: Final = 1_000
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
+# Slots, and how much each used; the oldest first.
+Uses = Sequence[tuple[int, int]]
 Kind = Literal["requests", "tokens", "concurrent", "day", "month", "reserved"]
 
 
@@ -162,79 +164,103 @@ def _denials(limit: Limit, reading: Reading, wanted: int, period: Period, unix: 
             yield Denial("reserved", limit, SOON, used + reading.reserved, allowed, wanted)
 
 
-class Window:
-    """What is left of a minute: never more than the limit in any 60 seconds, and at most one slot late.
+class Minute:
+    """What is left of a minute: never more than its numbers in any 60 seconds, and at most one slot late.
 
     Slots are numbers of quarters of a second, on any clock that does not go back: `slot_of(now)`. Whoever uses some
-    lowers `left` after `pass_to(slot)`; it counts in that slot, as long as no other has been passed to.
+    lowers `requests_left` and `tokens_left` after `pass_to(slot)`; it counts in that slot, as long as no other has been
+    passed to.
     """
 
-    __slots__ = ("_amounts", "_counted", "allowed", "left", "slot")
+    __slots__ = (
+        "_requests_known",
+        "_tokens_known",
+        "_uses",
+        "requests_allowed",
+        "requests_left",
+        "slot",
+        "tokens_allowed",
+        "tokens_left",
+    )
 
-    def __init__(self, allowed: int = 0) -> None:
+    def __init__(self) -> None:
         self.slot = 0  # the last that was passed to
-        self.allowed = 0
-        self.left = NO_LIMIT
-        self._counted = NO_LIMIT  # what was left when `_amounts` were written last
-        self._amounts: dict[int, int] = {}  # what each slot used, the oldest first
-        self.allow(allowed)
+        self.requests_allowed = self.tokens_allowed = 0
+        self.requests_left = self.tokens_left = NO_LIMIT
+        # What each slot used, the oldest first; and what was left when that was written.
+        self._uses: dict[int, tuple[int, int]] = {}
+        self._requests_known = self._tokens_known = NO_LIMIT
 
-    def allow(self, allowed: int) -> None:
-        """Another limit from now on, 0 for none; what has been used stays used."""
-        used = self.used
+    def allow(self, requests: int, tokens: int) -> None:
+        """Other numbers from now on, 0 for none; what has been used stays used."""
+        requests_used, tokens_used = self.used()
         self._write_down()
-        self.allowed = allowed
-        self.left = self._counted = (allowed or NO_LIMIT) - used
+        self.requests_allowed, self.tokens_allowed = requests, tokens
+        self.requests_left = self._requests_known = (requests or NO_LIMIT) - requests_used
+        self.tokens_left = self._tokens_known = (tokens or NO_LIMIT) - tokens_used
 
-    @property
-    def used(self) -> int:
-        return (self.allowed or NO_LIMIT) - self.left
+    def used(self) -> tuple[int, int]:
+        """Requests and tokens."""
+        return (
+            (self.requests_allowed or NO_LIMIT) - self.requests_left,
+            (self.tokens_allowed or NO_LIMIT) - self.tokens_left,
+        )
 
     def pass_to(self, slot: int) -> None:
         """Forget what has left the minute until `slot`."""
         if slot <= self.slot:
             return
-        if self.left != self._counted:
-            self._write_down()
+        self._write_down()
         self.slot = slot
-        amounts, gone = self._amounts, slot - SLOTS
-        while amounts and (oldest := next(iter(amounts))) < gone:
-            self.left += amounts.pop(oldest)
-        self._counted = self.left
+        uses, gone = self._uses, slot - SLOTS
+        while uses and (oldest := next(iter(uses))) < gone:
+            requests, tokens = uses.pop(oldest)
+            self.requests_left += requests
+            self.tokens_left += tokens
+        self._requests_known, self._tokens_known = self.requests_left, self.tokens_left
 
-    def give_back(self, slot: int, amount: int) -> None:
+    def give_back(self, slot: int, requests: int, tokens: int) -> None:
         """What was counted in `slot` and not used after all. Nothing, if that has left the minute by itself."""
         if slot == self.slot:
             self._write_down()
-        less = min(amount, self._amounts.get(slot, 0))
-        if less:
-            self._amounts[slot] -= less
-            self._counted += less
-            self.left += less
+        if slot in self._uses:
+            requests_used, tokens_used = self._uses[slot]
+            requests, tokens = min(requests, requests_used), min(tokens, tokens_used)
+            self._uses[slot] = requests_used - requests, tokens_used - tokens
+            self.requests_left += requests
+            self.tokens_left += tokens
+            self._requests_known += requests
+            self._tokens_known += tokens
 
-    def wait(self, now: int, wanted: int, limit: int) -> int:
-        """How long until `wanted` more fit into `limit`; 0 if they do. More than the limit waits until all is free."""
-        excess = self.used + min(wanted, limit) - limit
-        if excess <= 0:
-            return 0
+    def uses(self) -> tuple[Uses, Uses]:
+        """Of requests, and of tokens."""
         self._write_down()
-        for slot, amount in self._amounts.items():
-            excess -= amount
-            if excess <= 0:
-                return _leaves(slot) - now
-        return 0
-
-    def reset(self, now: int) -> int:
-        """How long until nothing of it is used."""
-        self._write_down()
-        last = next((slot for slot in reversed(self._amounts) if self._amounts[slot]), None)
-        return 0 if last is None else _leaves(last) - now
+        found = self._uses.items()
+        return [(slot, requests) for slot, (requests, _) in found], [(slot, tokens) for slot, (_, tokens) in found]
 
     def _write_down(self) -> None:
-        amount = self._counted - self.left
-        if amount:
-            self._amounts[self.slot] = self._amounts.get(self.slot, 0) + amount
-            self._counted = self.left
+        requests, tokens = self._requests_known - self.requests_left, self._tokens_known - self.tokens_left
+        if requests or tokens:
+            before = self._uses.get(self.slot, (0, 0))
+            self._uses[self.slot] = before[0] + requests, before[1] + tokens
+            self._requests_known, self._tokens_known = self.requests_left, self.tokens_left
+
+
+def wait(uses: Uses, now: int, wanted: int, limit: int) -> int:
+    """How long until `wanted` more fit into `limit`; 0 if they do. More than the limit waits until all is free."""
+    excess = sum(amount for _, amount in uses) + min(wanted, limit) - limit
+    if excess <= 0:
+        return 0
+    for slot, amount in uses:
+        excess -= amount
+        if excess <= 0:
+            return _leaves(slot) - now
+    return 0
+
+
+def reset(uses: Uses, now: int) -> int:
+    """How long until nothing is used."""
+    return next((_leaves(slot) - now for slot, amount in reversed(uses) if amount), 0)
 
 
 def slot_of(now: int) -> int:

@@ -16,11 +16,13 @@ from routing.core.limits import (
     SLOT,
     Denial,
     Limit,
+    Minute,
     Period,
     Reading,
-    Window,
     period_of,
+    reset,
     slot_of,
+    wait,
     why_not,
 )
 
@@ -83,27 +85,14 @@ class Limiter(Protocol):
         """What is used now, for people to see."""
 
 
-class Counters:
-    """What is counted of one limit: by a minute that moves on with `pass_to`, and by days and months."""
+class Counters(Minute):
+    """What is counted of one limit: by the minute, and by days and months."""
 
-    __slots__ = (
-        "_days",
-        "_months",
-        "budget",
-        "concurrent",
-        "limit",
-        "period",
-        "requests",
-        "running",
-        "spent",
-        "taken",
-        "tokens",
-    )
+    __slots__ = ("_days", "_months", "budget", "concurrent", "limit", "period", "running", "spent", "taken")
 
     def __init__(self) -> None:
+        super().__init__()
         self.limit: Limit | None = None  # whose numbers are in force
-        self.requests = Window()
-        self.tokens = Window()
         self.concurrent = NO_LIMIT
         self.running = 0
         self.period = period_of(0)
@@ -121,18 +110,13 @@ class Counters:
 
     def enforce(self, limit: Limit) -> None:
         self.limit = limit
-        self.requests.allow(limit.requests)
-        self.tokens.allow(limit.tokens)
+        self.allow(limit.requests, limit.tokens)
         self.concurrent = limit.concurrent or NO_LIMIT
         self._find_budget()
 
-    def pass_to(self, slot: int) -> None:
-        self.requests.pass_to(slot)
-        self.tokens.pass_to(slot)
-
     def begin(self, period: Period) -> None:
         """What is spent from now on is of this day and month."""
-        self._write_down()
+        self._book()
         self.period = period
         self._find_budget()
 
@@ -140,8 +124,8 @@ class Counters:
         """What `why_not` says of the reading, without the reading. After `pass_to` and `begin`."""
         left, reserved = self.budget - self.spent, self.reserved
         return (
-            self.requests.left > 0
-            and self.tokens.left >= min(wanted, self.tokens.allowed)
+            self.requests_left > 0
+            and self.tokens_left >= min(wanted, self.tokens_allowed)
             and self.running < self.concurrent
             and left > 0
             and (not reserved or reserved + wanted <= left)
@@ -150,7 +134,7 @@ class Counters:
     def exceed(self, tokens: int) -> None:
         """So many were used beyond what was reserved, as is known only now."""
         self.pass_to(slot_of(monotonic_ms()))
-        self.tokens.left -= tokens
+        self.tokens_left -= tokens
 
     def spend(self, period: Period, tokens: int) -> None:
         _add(self._days, period.day, tokens)
@@ -166,25 +150,25 @@ class Counters:
 
     def spent_in(self, period: Period) -> tuple[int, int]:
         """Tokens of the day, and of the month."""
-        self._write_down()
+        self._book()
         return self._days.get(period.day, 0), self._months.get(period.month, 0)
 
     def reading(self, limit: Limit, wanted: int, now: int, period: Period) -> Reading:
-        requests, tokens = self.requests, self.tokens
         self.pass_to(slot_of(now))
+        used, (requests, tokens) = self.used(), self.uses()
         return Reading(
-            requests.used if limit.requests else 0,
-            requests.wait(now, 1, limit.requests) if limit.requests else 0,
-            requests.reset(now) if limit.requests else 0,
-            tokens.used if limit.tokens else 0,
-            tokens.wait(now, wanted, limit.tokens) if limit.tokens else 0,
-            tokens.reset(now) if limit.tokens else 0,
+            used[0] if limit.requests else 0,
+            wait(requests, now, 1, limit.requests) if limit.requests else 0,
+            reset(requests, now) if limit.requests else 0,
+            used[1] if limit.tokens else 0,
+            wait(tokens, now, wanted, limit.tokens) if limit.tokens else 0,
+            reset(tokens, now) if limit.tokens else 0,
             self.running,
             self.reserved,
             *self.spent_in(period),
         )
 
-    def _write_down(self) -> None:
+    def _book(self) -> None:
         if self.spent:
             spent, self.spent = self.spent, 0
             self.budget -= spent
@@ -208,7 +192,7 @@ def _add(periods: dict[int, int], period: int, amount: int) -> None:
         del periods[min(periods)]
 
 
-_UNLIMITED: Final = Window()  # nothing is counted here
+_UNLIMITED: Final = Minute()  # nothing is counted here
 
 
 class MemoryLimiter:
@@ -227,12 +211,12 @@ class MemoryLimiter:
             self._begin(period)
         counters = self._enforced.get(limits) or self._enforce(limits)
         for each in counters:
-            if each.tokens.slot != slot:
+            if each.slot != slot:
                 each.pass_to(slot)
             # What fits so is admitted; what does not is looked at closely.
             if (
-                each.requests.left < 1
-                or each.tokens.left < wanted
+                each.requests_left < 1
+                or each.tokens_left < wanted
                 or each.running >= each.concurrent
                 or each.taken + wanted >= each.budget
             ) and not each.admits(wanted):
@@ -255,10 +239,10 @@ class MemoryLimiter:
             each.taken -= back
             if back < 0:
                 each.exceed(-back)
-            elif each.tokens.slot == slot:
-                each.tokens.left += back
+            elif each.slot == slot:
+                each.tokens_left += back
             else:
-                each.tokens.give_back(slot, back)
+                each.give_back(slot, 0, back)
             if each.period is period:
                 each.spent += used
             else:
@@ -266,7 +250,7 @@ class MemoryLimiter:
                 each.spend(period, used)
         if not counts:
             for each in hold.counters:
-                each.requests.give_back(slot, 1)
+                each.give_back(slot, 1, 0)
 
     def at_least(self, tokens: Iterable[Tokens]) -> None:
         for id, period, day, month in tokens:
@@ -321,20 +305,23 @@ class MemoryLimiter:
 
 def _count(hold: Hold, now: int) -> Verdict:
     wanted = hold.wanted
-    requests = tokens = _UNLIMITED
+    fewest_requests: Minute = _UNLIMITED
+    fewest_tokens: Minute = _UNLIMITED
     for each in hold.counters:
         each.running += 1
         each.taken += wanted
-        window = each.requests
-        left = window.left = window.left - 1
-        if left < requests.left:
-            requests = window
-        window = each.tokens
-        left = window.left = window.left - wanted
-        if left < tokens.left:
-            tokens = window
-    reset = LONGEST - now % SLOT
-    return Verdict(hold, (requests.allowed, requests.left, reset), (tokens.allowed, tokens.left, reset))
+        left = each.requests_left = each.requests_left - 1
+        if left < fewest_requests.requests_left:
+            fewest_requests = each
+        left = each.tokens_left = each.tokens_left - wanted
+        if left < fewest_tokens.tokens_left:
+            fewest_tokens = each
+    until_free = LONGEST - now % SLOT
+    return Verdict(
+        hold,
+        (fewest_requests.requests_allowed, fewest_requests.requests_left, until_free),
+        (fewest_tokens.tokens_allowed, fewest_tokens.tokens_left, until_free),
+    )
 
 
 def denied(limits: Sequence[Limit], readings: Sequence[Reading], wanted: int, unix: int) -> Verdict:

@@ -14,11 +14,13 @@ from routing.core.limits import (
     WINDOW,
     KeyLimits,
     Limit,
+    Minute,
     Reading,
-    Window,
     duration,
     period_of,
+    reset,
     slot_of,
+    wait,
     why_not,
 )
 
@@ -34,12 +36,12 @@ def unix(*moment: int) -> int:
 
 @given(steps, st.integers(1, 100))
 def test_no_minute_has_more_than_the_limit(traffic: list[tuple[int, int]], limit: int) -> None:
-    window, admitted, now = Window(), [], 0
+    minute, admitted, now = Minute(), [], 0
     for pause, amount in traffic:
         now += pause
-        window.pass_to(slot_of(now))
-        if amount <= limit and window.wait(now, amount, limit) == 0:
-            window.left -= amount
+        minute.pass_to(slot_of(now))
+        if amount <= limit and wait(minute.uses()[1], now, amount, limit) == 0:
+            minute.tokens_left -= amount
             admitted.append((now, amount))
     for start, _ in admitted:
         assert sum(amount for at, amount in admitted if start <= at < start + WINDOW) <= limit
@@ -47,51 +49,51 @@ def test_no_minute_has_more_than_the_limit(traffic: list[tuple[int, int]], limit
 
 @given(steps, st.integers(1, 100), st.integers(1, 400))
 def test_the_wait_is_true_to_the_millisecond(traffic: list[tuple[int, int]], limit: int, wanted: int) -> None:
-    window, now = Window(), 0
+    minute, now = Minute(), 0
     for pause, amount in traffic:
         now += pause
-        window.pass_to(slot_of(now))
-        window.left -= amount
-    wait = window.wait(now, wanted, limit)
-    assert wait <= WINDOW + SLOT
-    if wait:
-        window.pass_to(slot_of(now + wait - 1))
-        assert window.wait(now + wait - 1, wanted, limit) > 0
-        window.pass_to(slot_of(now + wait))
-    assert window.wait(now + wait, wanted, limit) == 0
+        minute.pass_to(slot_of(now))
+        minute.tokens_left -= amount
+    needed = wait(minute.uses()[1], now, wanted, limit)
+    assert needed <= WINDOW + SLOT
+    if needed:
+        minute.pass_to(slot_of(now + needed - 1))
+        assert wait(minute.uses()[1], now + needed - 1, wanted, limit) > 0
+        minute.pass_to(slot_of(now + needed))
+    assert wait(minute.uses()[1], now + needed, wanted, limit) == 0
 
 
 @given(steps)
 def test_what_is_used_is_what_came_within_the_minute_and_a_slot(traffic: list[tuple[int, int]]) -> None:
-    window, now, came = Window(), 0, []
+    minute, now, came = Minute(), 0, []
     for pause, amount in traffic:
         now += pause
-        window.pass_to(slot_of(now))
-        window.left -= amount
+        minute.pass_to(slot_of(now))
+        minute.tokens_left -= amount
         came.append((now, amount))
-    window.pass_to(slot_of(now))
-    assert sum(amount for at, amount in came if at > now - WINDOW) <= window.used
-    assert window.used <= sum(amount for at, amount in came if at > now - WINDOW - SLOT)
-    window.pass_to(slot_of(now + window.reset(now)))
-    assert window.used == 0
+    minute.pass_to(slot_of(now))
+    assert sum(amount for at, amount in came if at > now - WINDOW) <= minute.used()[1]
+    assert minute.used()[1] <= sum(amount for at, amount in came if at > now - WINDOW - SLOT)
+    minute.pass_to(slot_of(now + reset(minute.uses()[1], now)))
+    assert minute.used()[1] == 0
 
 
 @given(st.integers(0, 100), st.integers(0, 200), st.integers(0, 2 * WINDOW))
 def test_giving_back_never_makes_it_less_than_nothing(counted: int, given_back: int, later: int) -> None:
-    window = Window()
-    window.left -= counted
-    window.pass_to(slot_of(later))
-    window.give_back(0, given_back)
-    assert 0 <= window.used <= counted
-    window.pass_to(slot_of(2 * WINDOW + SLOT))
-    assert window.used == 0
+    minute = Minute()
+    minute.tokens_left -= counted
+    minute.pass_to(slot_of(later))
+    minute.give_back(0, 0, given_back)
+    assert 0 <= minute.used()[1] <= counted
+    minute.pass_to(slot_of(2 * WINDOW + SLOT))
+    assert minute.used()[1] == 0
 
 
 def test_more_than_a_whole_minute_may_take_waits_for_an_empty_one() -> None:
-    window = Window()
-    assert window.wait(0, 5000, 1000) == 0
-    window.left -= 1
-    assert window.wait(0, 5000, 1000) == WINDOW + SLOT
+    minute = Minute()
+    assert wait(minute.uses()[1], 0, 5000, 1000) == 0
+    minute.tokens_left -= 1
+    assert wait(minute.uses()[1], 0, 5000, 1000) == WINDOW + SLOT
 
 
 # --- budgets ---------------------------------------------------------------------------------------------------------

@@ -5,15 +5,31 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 from unittest.mock import patch
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.core.limits import DAY, NO_LIMIT, SLOT, SLOTS, WINDOW, Limit, Reading, Window, period_of, slot_of, why_not
+from routing.core.limits import (
+    DAY,
+    NO_LIMIT,
+    SLOT,
+    SLOTS,
+    WINDOW,
+    Limit,
+    Minute,
+    Reading,
+    period_of,
+    reset,
+    slot_of,
+    wait,
+    why_not,
+)
 from routing.state import limits as state
 from routing.state.limits import Hold, MemoryLimiter, Tokens, Verdict
 
+Answer = TypeVar("Answer")
 Uses = list[tuple[int, int]]  # slot and amount; given back: a negative amount
 
 
@@ -30,7 +46,7 @@ def leaves(slot: int) -> int:
     return (slot + 1) * SLOT + WINDOW
 
 
-def wait(amounts: dict[int, int], now: int, wanted: int, limit: int) -> int:
+def waits(amounts: dict[int, int], now: int, wanted: int, limit: int) -> int:
     moments = [now, *(leaves(slot) for slot in amounts)]
     for moment in moments if limit else ():
         if sum(amount for slot, amount in amounts.items() if leaves(slot) > moment) + min(wanted, limit) <= limit:
@@ -38,39 +54,46 @@ def wait(amounts: dict[int, int], now: int, wanted: int, limit: int) -> int:
     return 0
 
 
-def reset(amounts: dict[int, int], now: int) -> int:
+def until_free(amounts: dict[int, int], now: int) -> int:
     return max((leaves(slot) - now for slot, amount in amounts.items() if amount), default=0)
 
 
-# --- a window --------------------------------------------------------------------------------------------------------
+# --- a minute --------------------------------------------------------------------------------------------------------
 
-allowances = st.sampled_from([0, 1, 5, 40, 1000])
 pauses = st.sampled_from([0, 0, 1, SLOT - 1, SLOT, 3_000, 30_000, WINDOW, WINDOW + SLOT, 3 * WINDOW])
-changes = st.tuples(st.sampled_from(["use", "use", "use", "give", "allow", "look"]), pauses, st.integers(0, 60))
+changes = st.tuples(
+    st.sampled_from(["use", "use", "use", "give", "allow", "look"]), pauses, st.integers(0, 3), st.integers(0, 60)
+)
 
 
-@given(st.lists(changes, max_size=60), allowances)
-def test_a_window_is_what_its_uses_are(script: list[tuple[str, int, int]], allowed: int) -> None:
-    window, uses, now = Window(allowed), Uses(), 1_000_000
-    for what, pause, number in script:
+@given(st.lists(changes, max_size=60))
+def test_a_minute_is_what_its_uses_are(script: list[tuple[str, int, int, int]]) -> None:
+    minute, requests, tokens, now = Minute(), Uses(), Uses(), 1_000_000
+    allowed = (0, 0)
+    for what, pause, small, large in script:
         now += pause
-        window.pass_to(slot_of(now))
+        minute.pass_to(slot_of(now))
         if what == "use":
-            window.left -= number
-            uses.append((slot_of(now), number))
-        elif what == "give" and uses:
-            slot = uses[number % len(uses)][0]
-            window.give_back(slot, number)
-            uses.append((slot, -min(number, of_minute(uses, now).get(slot, 0))))
+            minute.requests_left -= small
+            minute.tokens_left -= large
+            requests.append((slot_of(now), small))
+            tokens.append((slot_of(now), large))
+        elif what == "give" and requests:
+            slot = requests[large % len(requests)][0]
+            minute.give_back(slot, small, large)
+            for uses, number in ((requests, small), (tokens, large)):
+                uses.append((slot, -min(number, of_minute(uses, now).get(slot, 0))))
         elif what == "allow":
-            allowed = number
-            window.allow(allowed)
+            allowed = (small, large)
+            minute.allow(*allowed)
         elif what == "look":
-            amounts, limit = of_minute(uses, now), allowed or 40
-            assert window.wait(now, number, limit) == wait(amounts, now, number, limit)
-            assert window.reset(now) == reset(amounts, now)
-        assert window.used == sum(of_minute(uses, now).values())
-        assert window.left == (allowed or NO_LIMIT) - window.used
+            for uses, found in zip((requests, tokens), minute.uses(), strict=True):
+                amounts, limit = of_minute(uses, now), large or 40
+                assert wait(found, now, small, limit) == waits(amounts, now, small, limit)
+                assert reset(found, now) == until_free(amounts, now)
+        assert minute.used() == (sum(of_minute(requests, now).values()), sum(of_minute(tokens, now).values()))
+        left = tuple((of or NO_LIMIT) - used for of, used in zip(allowed, minute.used(), strict=True))
+        assert (minute.requests_left, minute.tokens_left) == left
 
 
 # --- a limiter -------------------------------------------------------------------------------------------------------
@@ -93,11 +116,11 @@ class Model:
         period = period_of(unix // DAY)
         return Reading(
             sum(requests.values()),
-            wait(requests, now, 1, limit.requests),
-            reset(requests, now),
+            waits(requests, now, 1, limit.requests),
+            until_free(requests, now),
             sum(tokens.values()),
-            wait(tokens, now, wanted, limit.tokens),
-            reset(tokens, now),
+            waits(tokens, now, wanted, limit.tokens),
+            until_free(tokens, now),
             self.running,
             self.reserved,
             self.days[period.day],
@@ -177,13 +200,13 @@ class World:
         model.months[period.month] = max(month, model.months[period.month])
 
 
-def at_once(reserving: Coroutine[None, None, Verdict]) -> Verdict:
+def at_once(asking: Coroutine[None, None, Answer]) -> Answer:
     """In memory nothing is waited for."""
     try:
-        reserving.send(None)
+        asking.send(None)
     except StopIteration as done:
-        verdict: Verdict = done.value
-        return verdict
+        answer: Answer = done.value
+        return answer
     raise AssertionError("it waits")
 
 
@@ -204,13 +227,14 @@ def any_limits(draw: st.DrawFn) -> list[tuple[Limit, ...]]:
 
 
 steps = st.tuples(
-    st.sampled_from(["reserve"] * 4 + ["settle"] * 3 + ["fail", "hear", "day", "keep"]),
+    st.sampled_from(["reserve"] * 4 + ["settle"] * 3 + ["look", "look", "fail", "hear", "day", "keep"]),
     pauses,
     st.integers(0, 90),
     st.integers(0, 50),
 )
 
 
+@settings(max_examples=600)
 @given(any_limits(), st.lists(steps, max_size=60))
 def test_a_limiter_admits_and_tells_what_its_model_does(
     versions: list[tuple[Limit, ...]], script: list[tuple[str, int, int, int]]
@@ -228,6 +252,8 @@ def test_a_limiter_admits_and_tells_what_its_model_does(
                     world.reserve(limits, number)
                 case "settle" | "fail" if world.holds:
                     world.settle(other, number, counts=what == "settle")
+                case "look":
+                    assert at_once(world.limiter.read(limits)) == world.readings(limits, 0)
                 case "hear":
                     world.hear(limits[-1], number, 2 * number)
                 case "day":

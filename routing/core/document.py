@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -79,7 +80,7 @@ def mentions(document: bytes, word: bytes, *, any_case: bool = False) -> int:
     for bytes several times as fast that way.
     """
     if len(document) < SHORT_BYTES:
-        return (document.lower() if any_case else document).count(word)
+        return len(_in_any_case(word).findall(document)) if any_case else document.count(word)
     seen = 0
     at = document.find(b'"')
     for _ in range(FEW_QUOTES):
@@ -94,6 +95,17 @@ def mentions(document: bytes, word: bytes, *, any_case: bool = False) -> int:
         if last >= 0:
             seen += 1 if rest.rfind(word, 0 if any_case else at, last) < 0 else 2
     return seen
+
+
+def is_mentioned(document: bytes, word: bytes) -> bool:
+    """Whether a word, given with its quotes, stands in it."""
+    return (document.rfind(word) >= 0) if len(document) < SHORT_BYTES else mentions(document, word) > 0
+
+
+@cache
+def _in_any_case(word: bytes) -> re.Pattern[bytes]:
+    """To look for it takes half the time of a copy in lower case."""
+    return re.compile(re.escape(word), re.IGNORECASE)
 
 
 def as_json(value: object) -> bytes:

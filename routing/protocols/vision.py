@@ -45,7 +45,7 @@ def inspector(mark: bytes, member: str, most: int) -> Callable[[Call], Sequence[
     """
 
     def inspect(call: Call) -> Sequence[str]:
-        if not document.mentions(call.body, mark):
+        if not document.is_mentioned(call.body, mark):
             return ()
         try:
             return check_pictures(msgspec.json.decode(call.body).get(member), member, most)

@@ -243,4 +243,5 @@ def test_texts_are_found_in_every_form_of_a_prompt() -> None:
 def test_how_often_a_word_stands_in_a_body(pieces: list[bytes], long: bool) -> None:
     body = b" ".join(pieces) + b" " * (document.SHORT_BYTES if long else 0)
     assert min(document.mentions(body, b'"model"'), 2) == min(body.count(b'"model"'), 2)
+    assert document.is_mentioned(body, b'"model"') == (b'"model"' in body)
     assert min(document.mentions(body, b'"model"', any_case=True), 2) == min(body.lower().count(b'"model"'), 2)

@@ -81,13 +81,13 @@ def mentions(document: bytes, word: bytes, *, any_case: bool = False) -> int:
     """
     if len(document) < SHORT_BYTES:
         return len(_in_any_case(word).findall(document)) if any_case else document.count(word)
-    seen = 0
+    seen, length = 0, len(word)
+    folded = bytes.lower if any_case else bytes
     at = document.find(b'"')
     for _ in range(FEW_QUOTES):
         if at < 0:
             return seen
-        said = document[at : at + len(word)]
-        seen += said == word or (any_case and said.lower() == word)
+        seen += folded(document[at : at + length]) == word
         at = document.find(b'"', at + 1)
     if at >= 0:
         rest = document[at:].lower() if any_case else document

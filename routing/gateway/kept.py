@@ -52,34 +52,21 @@ def of_answer(exchange: Exchange) -> tuple[bytes, bool]:
 
 def without_blobs(body: bytes) -> bytes:
     """A JSON body, or events of JSON, in which each long Base64 string is replaced by a note of its length."""
-    if not _may_hold_blob(body):
-        return body
     kept: list[bytes] = []
     begun = start = 0  # of what is kept as it is; of the string at hand
-    while start >= 0:
-        end = body.find(b'"', start)
+    while len(body) - start >= BLOB_BYTES:
+        short = body.rfind(b'"', start, start + BLOB_BYTES)
+        if short >= 0:  # whatever ends here, or before, is not as long
+            start = short + 1
+            continue
+        end = body.find(b'"', start + BLOB_BYTES)
         stop = end if end >= 0 else len(body)
-        note = _note(body, start, stop) if stop - start >= BLOB_BYTES else None
+        note = _note(body, start, stop)
         if note is not None:
             kept += (body[begun:start], note)
             begun = stop
-        start = end + 1 if end >= 0 else -1
+        start = stop + 1
     return b"".join((*kept, body[begun:])) if kept else body
-
-
-def _may_hold_blob(body: bytes) -> bool:
-    """Whether so many bytes follow each other without a quote or a space, which is rare in words and JSON."""
-    start = 0
-    last = len(body) - BLOB_BYTES
-    while start <= last:
-        end = start + BLOB_BYTES
-        found = body.rfind(b" ", start, end)
-        if found < 0:
-            found = body.rfind(b'"', start, end)
-            if found < 0:
-                return True
-        start = found + 1
-    return False
 
 
 def _note(body: bytes, start: int, stop: int) -> bytes | None:

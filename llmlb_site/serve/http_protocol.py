@@ -181,9 +181,10 @@ class Cycle:
         if self.response_started:
             raise RuntimeError("the answer has been started already")
         given = dict(headers)
-        if b"".join(given).translate(None, _TOKEN):
+        if wrong_names := b"".join(given).translate(None, _TOKEN):
             headers = [(name.lower(), value) for name, value in headers]
             given = dict(headers)
+            wrong_names = b"".join(given).translate(None, _TOKEN)
         if b"transfer-encoding" in given:  # ours to say
             headers = [(name, value) for name, value in headers if name != b"transfer-encoding"]
         lines = list(map(b": ".join, headers))
@@ -198,8 +199,8 @@ class Cycle:
         head = b"\r\n".join(lines)
         # Names are tokens, and there are no control characters but those that end our lines (RFC 9110, 5): no header
         # ends the head, or passes for two.
-        wrong_names = b"" in given or b"".join(given).translate(None, _TOKEN)
-        if wrong_names or len(head) - len(head.translate(None, _CONTROL)) != 2 * (len(lines) - 1):
+        ends = len(head) - len(head.translate(None, _CONTROL))
+        if wrong_names or b"" in given or ends != 2 * (len(lines) - 1):
             self._chunked = False
             raise RuntimeError("a header that is none")
         self.response_started = True
@@ -336,9 +337,7 @@ class LeanProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         cycle = self.cycle
-        if cycle is None or cycle.response_complete:
-            return
-        if cycle.take_piece(body) > UNREAD_BYTES:
+        if cycle is not None and not cycle.response_complete and cycle.take_piece(body) > UNREAD_BYTES:
             self.flow.pause_reading()
 
     def on_message_complete(self) -> None:

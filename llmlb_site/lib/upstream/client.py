@@ -21,6 +21,7 @@ from llmlb_site.lib.upstream.faults import ConnectFault
 IDLE_SECONDS: Final = 4.0
 MAX_IDLE_PER_NODE: Final = 256
 JOINED_BYTES: Final = 32 * 1024
+_USUALLY_BARE: Final = frozenset({"GET", "HEAD", "DELETE"})  # without a body, nothing is said of its length
 # How often it is looked who has waited too long: a time-out, which is seconds, comes late by twice that at most.
 TICK_SECONDS: Final = 0.1
 
@@ -173,11 +174,8 @@ class PooledClient:
 def _request_bytes(target: Target, method: str, path: str, headers: Headers, body: bytes | BodySource) -> list[bytes]:
     """The head, and the body if it is in memory: in one piece where that is not much to copy."""
     held, length = (body, len(body)) if isinstance(body, bytes) else (b"", body.length)
-    lines = list(map(b": ".join, headers))
-    if length or method not in ("GET", "HEAD", "DELETE"):
-        lines.append(b"Content-Length: %d" % length)
-    lines.append(b"")
-    head = b"%b%b\r\n" % (target.opening(method, path), b"\r\n".join(lines))
+    ends = (b"Content-Length: %d" % length, b"") if length or method not in _USUALLY_BARE else (b"",)
+    head = b"%b%b\r\n" % (target.opening(method, path), b"\r\n".join([*map(b": ".join, headers), *ends]))
     return [head, held] if len(held) > JOINED_BYTES else [head + held]
 
 

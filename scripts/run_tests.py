@@ -91,7 +91,7 @@ def run_browser(report: Report, name: str) -> None:
         services.install("chromium", "fonts-noto-cjk")
     if not find_browser():
         raise services.Unavailable("no Chromium: install it (apt install chromium)")
-    pytest(report, name, "tests/e2e")
+    pytest(report, name, "-n", WORKERS, "--dist", "loadfile", "tests/e2e")  # a product and a browser a worker
 
 
 def run_scaled(report: Report, name: str) -> None:

@@ -13,7 +13,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from llmlb_site.lib.direct import Direct, direct_of
-from llmlb_site.serve.http_protocol import Cycle, LeanProtocol
+from llmlb_site.serve.cycle import Cycle
+from llmlb_site.serve.http_protocol import LeanProtocol
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]

@@ -35,6 +35,17 @@ def pinned(to: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+@contextlib.contextmanager
+def long_turns() -> Iterator[None]:
+    """What is started inside keeps its core as long as the kernel lets it (sched(7), SCHED_BATCH)."""
+    before = os.sched_getscheduler(0)
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, before, os.sched_param(0))
+
+
 class Process:
     """A program and what it started, in a process group of its own; its output goes to a file."""
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -190,16 +191,17 @@ def tps(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: int
 
     A node not yet measured on this model goes first, so that a fast newcomer is found and no early winner takes all.
     """
-    measured = live.tokens_per_second
-    unmeasured = [node for node in nodes if (node.id, model) not in measured and not live.in_flight.get(node.id)]
-    if unmeasured:
-        return Selection(live.next_turn(unmeasured), "unmeasured")
-
-    def expected(node: NodeEntry) -> float:
-        return measured.get((node.id, model), 0.0) * node.weight / (live.in_flight.get(node.id, 0) + 1)
-
-    best = max(expected(node) for node in nodes)
-    fastest = [node for node in nodes if expected(node) == best]
+    measured, in_flight = live.tokens_per_second, live.in_flight
+    speeds = [measured.get((node.id, model), 0.0) for node in nodes]
+    if 0.0 in speeds:
+        unmeasured = [node for node in nodes if (node.id, model) not in measured and node.id not in in_flight]
+        if unmeasured:
+            return Selection(live.next_turn(unmeasured), "unmeasured")
+    expected = [
+        speed * node.weight / (in_flight.get(node.id, 0) + 1) for node, speed in zip(nodes, speeds, strict=True)
+    ]
+    best = max(expected)
+    fastest = [node for node, speed in zip(nodes, expected, strict=True) if speed == best]
     return Selection(live.next_turn(fastest), "highest_tps")
 
 
@@ -238,11 +240,11 @@ def prefix(nodes: Sequence[NodeEntry], model: str, live: LiveFigures, affinity: 
     if not affinity:
         return least_busy(nodes, model, live)
     in_flight = live.in_flight
-    share = (sum(in_flight.get(node.id, 0) for node in nodes) + 1) / sum(node.weight for node in nodes)
+    running = [in_flight.get(node.id, 0) for node in nodes]
+    share = (sum(running) + 1) / sum([node.weight for node in nodes])
     bound = PREFIX_LOAD_BOUND * share
-    allowed = [node for node in nodes if in_flight.get(node.id, 0) < bound * node.weight]
-    first = max(allowed, key=lambda node: _rank(node, affinity))
-    return Selection(first, "same_prefix")
+    allowed = [node for node, count in zip(nodes, running, strict=True) if count < bound * node.weight]
+    return Selection(max(allowed, key=partial(_rank, affinity)), "same_prefix")
 
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {
@@ -255,7 +257,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = {
 }
 
 
-def _rank(node: NodeEntry, affinity: int) -> float:
+def _rank(affinity: int, node: NodeEntry) -> float:
     """How a node stands for an affinity: as if drawn by lot, each node as often first as it has weight."""
     mixed = (affinity ^ node.id * 0x9E3779B1) * 0x85EBCA6B & 0xFFFFFFFF
     mixed = (mixed ^ mixed >> 15) * 0xC2B2AE35 & 0xFFFFFFFF

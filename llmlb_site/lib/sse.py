@@ -20,12 +20,12 @@ class EventTooLong(ValueError):
 
 
 class EventSplitter:
-    """Cuts bytes as they come into whole events, each with the empty line that ends it; the rest waits."""
+    """Cuts bytes as they come into whole events, each with the empty line that ends it; the `rest` waits."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("rest",)
 
     def __init__(self) -> None:
-        self._rest = bytearray()
+        self.rest = bytearray()  # what came after the last whole event
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that are whole now. Joined, they are byte for byte what came in.
@@ -33,30 +33,25 @@ class EventSplitter:
         Raises: EventTooLong.
         """
         # The usual case, one whole event. `rfind`: of CPython's ways to look for a few bytes, it takes half the time.
-        if chunk[-2:] == b"\n\n" and not self._rest and chunk.rfind(b"\n\n", 0, -1) < 0 and chunk.rfind(b"\r") < 0:
+        if chunk[-2:] == b"\n\n" and not self.rest and chunk.rfind(b"\n\n", 0, -1) < 0 and chunk.rfind(b"\r") < 0:
             return [chunk]
         # What was searched once is not searched, or copied, again: an event may be megabytes.
-        unsearched = max(0, len(self._rest) - _LONGEST_BOUNDARY + 1)
-        data = self._grown(chunk) if self._rest else chunk
+        unsearched = max(0, len(self.rest) - _LONGEST_BOUNDARY + 1)
+        data = self._grown(chunk) if self.rest else chunk
         events = []
         start = 0
         for match in _BOUNDARY.finditer(data, unsearched):
             events.append(bytes(data[start : match.end()]))
             start = match.end()
         if start or data is chunk:
-            self._rest = bytearray(data[start:])
-        if len(self._rest) > MAX_EVENT_BYTES:
+            self.rest = bytearray(data[start:])
+        if len(self.rest) > MAX_EVENT_BYTES:
             raise EventTooLong(f"an event is longer than {MAX_EVENT_BYTES} bytes")
         return events
 
     def _grown(self, chunk: bytes) -> bytearray:
-        self._rest += chunk
-        return self._rest
-
-    @property
-    def rest(self) -> bytes:
-        """What came after the last whole event."""
-        return bytes(self._rest)
+        self.rest += chunk
+        return self.rest
 
 
 def data_of(event: bytes) -> bytes:

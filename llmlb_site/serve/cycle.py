@@ -43,6 +43,7 @@ class Cycle:
     _gone: Callable[[], None] | None = None
     _head = b""
     _chunked = False
+    _in_chunks = False  # the head of a chunked answer is out, its end is not, and the client is there
     _until_close = False
     _length_left = 0
 
@@ -84,9 +85,11 @@ class Cycle:
         reader = self._reader
         if reader is not None and not reader.done():
             reader.set_result(None)
-        if self.disconnected and self._gone is not None:
-            gone, self._gone = self._gone, None
-            gone()
+        if self.disconnected:
+            self._in_chunks = False
+            if self._gone is not None:
+                gone, self._gone = self._gone, None
+                gone()
 
     # --- called by the application --------------------------------------------------------------------------------
 
@@ -152,10 +155,10 @@ class Cycle:
             self._start(status, headers)
 
     def piece(self, body: bytes) -> bool:
-        if self.disconnected:
-            return True
-        if body and self._chunked and not self._head and not self.response_complete:  # of a stream, most are such
+        if self._in_chunks and body:  # of a stream, most are such
             self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        elif self.disconnected:
+            return True
         else:
             self._send_body(body, more=True)
         return not self._flow.write_paused
@@ -214,6 +217,7 @@ class Cycle:
             raise RuntimeError("a piece of an answer that is not under way")
         head, self._head = self._head, b""
         if self._chunked:
+            self._in_chunks = more
             self._write_chunk(head, body, more)
         elif self.scope["method"] == "HEAD":
             self._length_left = 0

@@ -117,7 +117,7 @@ class _Flow:
     woken, which is half of what a relayed event costs.
     """
 
-    __slots__ = ("_answer", "_direct", "_exchange", "_reader", "_splitter", "_take")
+    __slots__ = ("_answer", "_direct", "_exchange", "_reader", "_splitter", "_take", "_take_line")
 
     def __init__(self, exchange: Exchange, answer: UpstreamAnswer, reader: StreamReader) -> None:
         self._exchange = exchange
@@ -125,6 +125,7 @@ class _Flow:
         self._answer = answer
         self._reader = reader
         self._take = reader.take
+        self._take_line = getattr(reader, "take_line", reader.take)  # see `TakesLines`
         self._splitter = EventSplitter()
 
     async def run(self) -> None:
@@ -151,14 +152,27 @@ class _Flow:
 
     def _pass_on(self, data: bytes) -> bool:
         """Sends what of it the client should see. Returns whether the client keeps up."""
-        out = self._understood(data)
-        if not out:
-            return True
         exchange, direct = self._exchange, self._direct
         assert direct is not None
-        if exchange.first_byte is None:
-            replies.begun(exchange, self._answer.status)
-            direct.start(self._answer.status, self.headers())
+        if (
+            data[-2:] == b"\n\n"
+            and data.count(b"\n") == 2
+            and data.rfind(b"\r") < 0
+            and exchange.first_byte is not None
+            and not self._splitter.rest
+        ):  # one line: most of what is ever relayed
+            out = self._take_line(data)
+            if self._reader.failed:
+                out = exchange.without_address(out)
+            if not out:
+                return True
+        else:
+            out = self._understood(data)
+            if not out:
+                return True
+            if exchange.first_byte is None:
+                replies.begun(exchange, self._answer.status)
+                direct.start(self._answer.status, self.headers())
         replies.sent(exchange, out)
         return direct.piece(out)
 

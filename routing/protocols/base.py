@@ -162,6 +162,14 @@ class StreamReader(Protocol):
 
 
 @runtime_checkable
+class TakesLines(Protocol):
+    """A `StreamReader` that has a short way for the usual event, which is most of what is ever relayed."""
+
+    def take_line(self, event: bytes) -> bytes:
+        """As `take`, of an event that is one line and an empty one, both ended by LF."""
+
+
+@runtime_checkable
 class TellsBreak(Protocol):
     """A `StreamReader` whose API tells in its own events, and with what came so far, that no more will come."""
 

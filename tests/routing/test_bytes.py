@@ -79,7 +79,7 @@ def test_events_come_out_whole_however_the_bytes_arrive(texts: list[str], end: s
         events += splitter.feed(rest[:size])
         rest = rest[size:]
     assert b"".join(events) + splitter.rest == stream
-    whole = events + ([splitter.rest] if splitter.rest else [])
+    whole = events + ([bytes(splitter.rest)] if splitter.rest else [])
     assert [data_of(event).decode() for event in whole] == texts
 
 
@@ -170,6 +170,30 @@ def test_an_error_in_a_stream_is_known_wherever_it_stands(data: bytes, failed: b
     reader = ChunkStream(hide_usage=True)
     reader.take(b"data: " + data + b"\n\n")
     assert reader.failed is failed
+
+
+_PARTS = (
+    b'{"choices":[{"delta":{"content":"x"},"finish_reason":null}]}', b'{"choices":[{"finish_reason" : "stop"}]}',
+    b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}', b'{"error":{"message":"boom"}}', b"[DONE]",
+    b'{"choices":[{"delta":{"content":"\\"error\\" \\"usage\\""}}]}', b"", b"{", b"\xff",
+)  # fmt: skip
+
+
+@given(
+    lines=st.lists(st.tuples(st.sampled_from([b"data: ", b"data:", b": ", b"id: "]), st.sampled_from(_PARTS))),
+    hide=st.booleans(),
+    rename=st.sampled_from([None, "alias"]),
+)
+def test_the_short_way_of_an_event_of_one_line_comes_to_the_same(
+    lines: list[tuple[bytes, bytes]], hide: bool, rename: str | None
+) -> None:
+    usual, short = (ChunkStream(hide_usage=hide, rename=rename) for _ in range(2))
+    for line in lines:
+        event = b"".join(line) + b"\n\n"
+        assert usual.take(event) == short.take_line(event)
+    for name in ("whole", "failed", "tokens", "deltas"):
+        assert getattr(usual, name) == getattr(short, name)
+    assert usual.end() == short.end()
 
 
 def test_only_the_usage_event_that_we_asked_for_is_taken_out() -> None:

@@ -97,6 +97,25 @@ async def test_a_sink_that_has_enough_is_asked_again_before_it_gets_more(
     assert seen == [b"one", b"twothree"]
 
 
+async def test_of_pieces_that_come_together_a_sink_gets_no_more_than_it_wants(
+    client: PooledClient, node: Node, url: str
+) -> None:
+    answer = await client.send(Target(url), "GET", "/", [], b"", silence=5)
+    seen: list[bytes] = []
+
+    def two(data: bytes) -> bool:
+        seen.append(data)
+        return len(seen) < 2
+
+    pumping = asyncio.create_task(answer.pump(two))
+    await asyncio.sleep(0)
+    await node.say(b"one", b"two", b"three", b"four", end=True)
+    assert await pumping is True
+    assert seen == [b"one", b"two"]
+    assert await answer.pump(into(seen)) is False
+    assert b"".join(seen) == b"onetwothreefour"
+
+
 async def test_what_a_sink_raises_is_told_even_at_the_very_end(client: PooledClient, node: Node, url: str) -> None:
     answer = await client.send(Target(url), "GET", "/", [], b"", silence=5)
     calls: list[bytes] = []

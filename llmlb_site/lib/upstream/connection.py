@@ -29,7 +29,6 @@ class Connection(asyncio.Protocol):
         "_complete",
         "_deadline",
         "_error",
-        "_has_answered",
         "_head_bytes",
         "_head_done",
         "_informational",
@@ -70,7 +69,6 @@ class Connection(asyncio.Protocol):
         self._complete = False
         self._head_done = False
         self._head_bytes = 0
-        self._has_answered = False
         self._is_heard = False
         self._informational = False
         self._until_close = False
@@ -90,7 +88,7 @@ class Connection(asyncio.Protocol):
         self.requests += 1
         self._owes = True
         self.headers = []
-        self._complete = self._head_done = self._has_answered = self._keep_alive = False
+        self._complete = self._head_done = self._keep_alive = False
         self._head_bytes = 0
         self._silence = silence
         self._is_heard = True  # the time-out runs from the next look
@@ -114,7 +112,7 @@ class Connection(asyncio.Protocol):
             await self._send_body(source)
         while not self._head_done:
             if self._error is not None:
-                if self.requests > 1 and not self._has_answered and isinstance(self._error, SendFault):
+                if self.requests > 1 and not self._head_bytes and isinstance(self._error, SendFault):
                     raise StaleConnection
                 raise self._error
             await self._wait()
@@ -178,18 +176,6 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _fill(self, sink: Callable[[bytes], bool]) -> None:
-        """In the transport's callback. Who waits in `pump` is woken only if the sink wants no more, or fails."""
-        chunks, self._chunks = self._chunks, []
-        try:
-            if sink(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
-                return
-            self._sink_has_enough = True
-        except Exception as error:
-            self._sink_error = error
-        self._sink = None
-        self._wake()
-
     @property
     def reusable(self) -> bool:
         """The answer came to its end and was read, and the node keeps the connection."""
@@ -222,13 +208,12 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
-        parser = self._parser
-        if not self._owes or parser is None:
+        if not self._owes:
             self.abort()  # bytes that nobody asked for: the connection cannot be trusted any more
             return
-        self._has_answered = self._is_heard = True
+        self._is_heard = True
         try:
-            parser.feed_data(data)
+            self._parser.feed_data(data)  # type: ignore[union-attr]  # it is there as long as the connection
         except httptools.HttpParserError:
             if not self._complete:
                 self._fail(MalformedFault("the node's answer is not HTTP"))
@@ -239,13 +224,7 @@ class Connection(asyncio.Protocol):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._fail(MalformedFault("the head of the node's answer is too large"))
                 self.abort()
-        sink = self._sink
-        if sink is None:
-            self._wake()
-            return
-        if self._chunks:
-            self._fill(sink)
-        if self._complete:
+        if self._sink is None or self._complete:
             self._wake()
 
     def eof_received(self) -> bool:
@@ -292,12 +271,21 @@ class Connection(asyncio.Protocol):
         self._head_done = True
 
     def on_body(self, data: bytes) -> None:
+        sink = self._sink
+        if sink is not None:  # who waits in `pump` is woken only if the sink wants no more, or fails
+            try:
+                if sink(data):
+                    return
+                self._sink_has_enough = True
+            except Exception as error:
+                self._sink_error = error
+            self._sink = None
+            return
         self._chunks.append(data)
-        if self._sink is None:
-            self._buffered += len(data)
-            if self._buffered > READ_HIGH_WATER and not self._paused:
-                self._paused = True
-                self.transport.pause_reading()
+        self._buffered += len(data)
+        if self._buffered > READ_HIGH_WATER and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
 
     def on_message_complete(self) -> None:
         if self._informational:  # 100 Continue, 103 Early Hints: the answer is still to come

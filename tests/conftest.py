@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 from django.conf import settings
 from django.test import Client
+from django.utils import translation
 
 from access import services
 from access.audit import SYSTEM
@@ -30,10 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_reported_yet() -> None:
-    """What the parts of earlier tests said of themselves is not this one's affair."""
+def _nothing_left_over() -> None:
+    """What parts said of themselves in earlier tests, and the language of their last page, is not this one's affair."""
     for part in health.parts():
         health.forget(part.name)
+    translation.deactivate()
 
 
 def make_person(username: str, role: Role) -> User:

@@ -99,7 +99,10 @@ def run_scaled(report: Report, name: str) -> None:
         redis_url = stack.enter_context(services.redis())
         database_url = stack.enter_context(services.postgresql())
         given = {services.REDIS_URL: redis_url, services.DATABASE_URL: database_url}
-        pytest(report, f"{name}: several processes", "-m", "scaled", "tests", "--ignore=tests/e2e", environment=given)
+        # Each test has a Redis of its own, but where there is no redis-server: then they take turns with the one given.
+        together = ("-n", WORKERS, "--dist", "loadfile") if shutil.which("redis-server") else ()
+        pytest(report, f"{name}: several processes", *together, "tests/scaled", environment=given)
+        pytest(report, f"{name}: failure drills", "-m", "scaled", "tests/drills", environment=given)
         own_database = database_url.rpartition("/")[0] + f"/llmlb_{os.getpid()}"  # Django makes test_llmlb_… of it
         run = {"LLMLB_TEST_RUN_DATABASE_URL": own_database, "LLMLB_TEST_RUN_REDIS_URL": redis_url}
         paths = [path for path in BOTH_DATABASES if Path(path).is_dir()]

@@ -61,7 +61,7 @@ class Relay:
                 raise MalformedFault("the engine's answer is no event stream") from None
             if events:
                 await self._write(answer, b"".join(events))
-        await self._write(answer, splitter.rest, more=False)
+        await self._write(answer, bytes(splitter.rest), more=False)
 
     async def _whole(self, answer: Answer) -> None:
         """Read to its end before anything is sent: what is cut off can still be told as an error."""

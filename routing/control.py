@@ -18,6 +18,7 @@ from typing import Final
 from django.db import close_old_connections
 
 from llmlb_site.lib import events, health
+from nodes.overdue import Overdue
 from routing import snapshot
 from routing.budgets import SpentTokens
 from routing.core.limits import Limit
@@ -50,6 +51,7 @@ class Control:
         self._on_tokens = on_tokens
         self._budgets: tuple[Limit, ...] = ()
         self._spent = SpentTokens()
+        self._overdue = Overdue()
         self._table = RoutingTable()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="llmlb-control", daemon=True)
@@ -84,6 +86,7 @@ class Control:
         self._jobs.put(None)
         self._thread.join(timeout=10)
         health.forget("configuration")
+        self._overdue.forget()
 
     def look(self) -> Future[None]:
         """Compare the revisions, and read what changed. Callers that ask at the same time share one look."""
@@ -138,6 +141,7 @@ class Control:
     def _look_quietly(self) -> None:
         try:
             self._look()
+            self._overdue.look()
         except Exception as error:
             health.report("configuration", ok=False, detail=f"cannot be read: {type(error).__name__}")
         else:

@@ -8,7 +8,7 @@ import socket
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.checks import ERROR
@@ -22,6 +22,9 @@ from llmlb_site.serve.instance import AlreadyRunning, Instance, InstanceLock, da
 from llmlb_site.serve.listener import CannotListen, base_url, bind, raise_file_limit
 
 log = logging.getLogger("llmlb.serve")
+
+# Of several processes none is the one that does the background work.
+_BESIDE: Final = "  Beside it  a Celery worker and a beat must run, or nobody checks the nodes: see docs/scaling.md\n"
 
 
 class Command(BaseCommand):
@@ -160,7 +163,7 @@ class Command(BaseCommand):
             f"\nllmlb {__version__} is ready{in_processes}. Ctrl-C stops it.\n"
             f"  Dashboard  {url}/\n"
             f"  API        {url}/v1    (OpenAI's, with an API key from the dashboard)\n"
-            f"  Admin      {url}/admin/\n"
+            f"  Admin      {url}/admin/\n" + (_BESIDE if settings.LLMLB.scaled else "")
         )
         self.stdout.flush()
         log.info("listening", extra={"url": url, "version": __version__, "pid": os.getpid()})

@@ -21,7 +21,7 @@ MUTE_SECONDS: Final = 2.0
 
 
 class RedisRelay:
-    """Publishes this process's events and delivers the others'. `start` and `stop` are for the server's life."""
+    """Publishes this process's events (`send`) and, between `start` and `stop`, delivers those of the others."""
 
     def __init__(self, url: str) -> None:
         self._client = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15)

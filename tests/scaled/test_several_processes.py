@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import httpx
+import json
+from typing import Any
 
+import httpx
+import redis
+
+from llmlb_site.lib.relay import CHANNEL
 from tests.blackbox.conftest import add_and_route, chat, models
 from tests.scaled.conftest import MakeNode, MakeProduct, background
 from tests.support.product import wait_until
@@ -38,6 +43,33 @@ def test_worker_and_beat_as_processes_take_a_dead_node_out(gateway: MakeProduct,
         wait_until(lambda: not models(running), seconds=20, what="the node is out")
         fake.behaviour.mode = "ok"
         wait_until(lambda: "model-a" in models(running), seconds=20, what="the node is back")
+
+
+def test_what_a_worker_finds_out_is_news_at_once_and_not_only_a_revision(
+    gateway: MakeProduct, node: MakeNode, redis_url: str
+) -> None:
+    running = gateway().start()
+    with redis.Redis.from_url(redis_url) as client:
+        news: Any = client.pubsub(ignore_subscribe_messages=True)
+        news.subscribe(CHANNEL)
+        news.get_message(timeout=5)  # that it has subscribed
+        fake = node()
+        add_and_route(running, fake)
+        origins = {origin for origin, _topic, _payload in _heard(news)}
+        assert len(origins) == 1, "the gateway alone"
+        with background(running):
+            fake.behaviour.mode = "hang"
+            wait_until(
+                lambda: any(origin not in origins and topic == "nodes" for origin, topic, _ in _heard(news)),
+                seconds=90,
+                what="the worker tells that the node is silent",
+            )
+
+
+def _heard(news: Any) -> list[list[Any]]:
+    """What has come since it was last asked, as the relay sends it: origin, topic, payload."""
+    messages = iter(lambda: news.get_message(timeout=0.2), None)
+    return [json.loads(message["data"]) for message in messages]
 
 
 def test_gateways_that_start_together_migrate_once(gateway: MakeProduct) -> None:

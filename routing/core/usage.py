@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -13,8 +13,15 @@ ASCII_PER_TOKEN: Final = 4.0
 OTHER_PER_TOKEN: Final = 1.3
 # Of a document that is longer, the rest is taken for like its beginning.
 LOOKED_AT_BYTES: Final = 128 * 1024
+# Ten times the longest context that a model has. Sums of a few such stay within the history's 32 bits.
+MOST_TOKENS: Final = 100_000_000
+# What cannot be a count says nothing: some servers mean "unknown" by -1.
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 # A string, and the colon that makes it a member's name.
 _STRING: Final = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"(\s*+:)?', re.DOTALL)
+
+NOT_TOLD: Final = msgspec.Raw(b"null")
+Counts = TypeVar("Counts")
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -32,11 +39,11 @@ class Tokens(msgspec.Struct, frozen=True):
 class UsageFields(msgspec.Struct):
     """`usage` as OpenAI's chat and completions say it, and as Responses and Anthropic do."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    total_tokens: Count | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
 
     def tokens(self) -> Tokens | None:
         if self.prompt_tokens is not None and self.completion_tokens is not None:
@@ -48,6 +55,19 @@ class UsageFields(msgspec.Struct):
         if prompt is None:
             prompt = max(0, (self.total_tokens or 0) - (completion or 0))
         return Tokens(prompt, completion or 0)
+
+
+def counts_in(raw: msgspec.Raw, decoder: msgspec.json.Decoder[Counts]) -> Counts | None:
+    """The counts in a `usage` member, as it stands in an answer; None where it tells none, or one that cannot be.
+
+    They are read apart from the answer, which is worth something without them.
+    """
+    if raw == NOT_TOLD:
+        return None
+    try:
+        return decoder.decode(raw)
+    except msgspec.DecodeError:
+        return None
 
 
 def estimate(texts: Iterable[str]) -> int:

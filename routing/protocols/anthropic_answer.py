@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from llmlb_site.lib.upstream.faults import MalformedFault
-from routing.core.usage import Tokens, UsageFields, estimate
+from routing.core.usage import NOT_TOLD, Tokens, UsageFields, counts_in, estimate
 from routing.protocols.base import Answer
 
 Json = dict[str, Any]
@@ -82,18 +82,22 @@ class ChatUsage(UsageFields):
     def cached(self) -> int:
         details = self.prompt_tokens_details
         known = details.get("cached_tokens") if isinstance(details, dict) else None
-        return known if isinstance(known, int) and not isinstance(known, bool) else 0
+        return max(0, known) if type(known) is int else 0
 
 
 class Completion(msgspec.Struct):
     """A chat completion, or a chunk of one."""
 
     choices: list[Choice] = []
-    usage: ChatUsage | None = None
+    usage: msgspec.Raw = NOT_TOLD
     error: Any = None
+
+    def counted(self) -> ChatUsage | None:
+        return counts_in(self.usage, _usage)
 
 
 _completion: Final = msgspec.json.Decoder(Completion)
+_usage: Final = msgspec.json.Decoder(ChatUsage)
 
 
 def read_completion(data: bytes) -> Completion:
@@ -111,7 +115,8 @@ def to_message(body: bytes, frame: Frame) -> Answer:
     if said is None:
         raise MalformedFault("the answer is not a chat completion")
     content = _content(said, frame)
-    tokens = completion.usage.tokens() if completion.usage is not None else None
+    usage = completion.counted()
+    tokens = usage.tokens() if usage is not None else None
     texts = [said.thought(), said.text(), *_arguments_of(said)]
     reason, sequence = stop_of(completion.choices[0], bool(said.tool_calls), frame.stops)
     counted = tokens or Tokens(frame.prompt(), estimate(texts), "estimated")
@@ -119,7 +124,7 @@ def to_message(body: bytes, frame: Frame) -> Answer:
         "content": content,
         "stop_reason": reason,
         "stop_sequence": sequence,
-        "usage": usage_of(counted, completion.usage),
+        "usage": usage_of(counted, usage),
     }
     return Answer(msgspec.json.encode(message), tokens, lambda: texts)
 

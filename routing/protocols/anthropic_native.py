@@ -10,17 +10,17 @@ import msgspec
 from llmlb_site.lib.sse import data_of
 from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core import document
-from routing.core.usage import Tokens
+from routing.core.usage import NOT_TOLD, Count, Tokens, counts_in
 from routing.protocols.base import Answer
 
 
 class Usage(msgspec.Struct):
     """What came out of a cache, or went into one, is counted apart from the rest of the input."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
 
     @property
     def prompt(self) -> int | None:
@@ -32,17 +32,17 @@ class Usage(msgspec.Struct):
 class _Message(msgspec.Struct):
     type: str
     content: list[Any]
-    usage: Usage | None = None
+    usage: msgspec.Raw = NOT_TOLD
 
 
 class _Started(msgspec.Struct):
-    usage: Usage | None = None
+    usage: msgspec.Raw = NOT_TOLD
 
 
 class _Event(msgspec.Struct):
     type: str
     message: _Started | None = None
-    usage: Usage | None = None
+    usage: msgspec.Raw = NOT_TOLD
 
 
 class _Count(msgspec.Struct):
@@ -51,6 +51,7 @@ class _Count(msgspec.Struct):
 
 _message: Final = msgspec.json.Decoder(_Message)
 _event: Final = msgspec.json.Decoder(_Event)
+_usage: Final = msgspec.json.Decoder(Usage)
 _count: Final = msgspec.json.Decoder(_Count)
 
 
@@ -88,7 +89,7 @@ class NativeStream:
         if known.type == "content_block_delta":
             self.deltas += 1
         elif known.type == "message_start":
-            self._note(known.message.usage if known.message is not None else None)
+            self._note(known.message.usage if known.message is not None else NOT_TOLD)
             if self._rename is not None:
                 return _renamed_start(data, self._rename)
         elif known.type == "message_delta":
@@ -99,11 +100,16 @@ class NativeStream:
             self.failed = True
         return event
 
-    def _note(self, usage: Usage | None) -> None:
-        """Later counts are totals and replace the earlier ones."""
-        if usage is not None:
-            self._prompt = usage.prompt if usage.prompt is not None else self._prompt
-            self._completion = usage.output_tokens if usage.output_tokens is not None else self._completion
+    def _note(self, said: msgspec.Raw) -> None:
+        """Later counts are totals and replace the earlier ones; one that cannot be makes those worthless too."""
+        if said == NOT_TOLD:
+            return
+        usage = counts_in(said, _usage)
+        if usage is None:
+            self._prompt = None
+            return
+        self._prompt = usage.prompt if usage.prompt is not None else self._prompt
+        self._completion = usage.output_tokens if usage.output_tokens is not None else self._completion
 
 
 def read_message(body: bytes) -> Answer:
@@ -114,7 +120,7 @@ def read_message(body: bytes) -> Answer:
         raise MalformedFault("the answer is not a message") from None
     if message.type != "message":
         raise MalformedFault("the answer is not a message")
-    usage = message.usage
+    usage = counts_in(message.usage, _usage)
     tokens = None
     if usage is not None and usage.prompt is not None:
         tokens = Tokens(usage.prompt, usage.output_tokens or 0)

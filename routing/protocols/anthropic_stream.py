@@ -69,9 +69,10 @@ class MessageStream:
         if chunk.error is not None:
             self.failed = True
             raise BrokenFault("the node told an error in the stream")
-        if chunk.usage is not None:
-            self._usage = chunk.usage
-            self.tokens = chunk.usage.tokens() or self.tokens
+        usage = chunk.counted()
+        if usage is not None:
+            self._usage = usage
+            self.tokens = usage.tokens() or self.tokens
         return b"".join([*self._start(), *(piece for choice in chunk.choices[:1] for piece in self._choice(choice))])
 
     def end(self) -> bytes:

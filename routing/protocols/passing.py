@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from llmlb_site.lib.sse import data_of
 from routing.core import document
-from routing.core.usage import Tokens, UsageFields
+from routing.core.usage import NOT_TOLD, Tokens, UsageFields, counts_in
 from routing.protocols.base import Answer, Call
 
 
 class _Counted(msgspec.Struct):
-    usage: msgspec.Raw = msgspec.Raw(b"null")
+    usage: msgspec.Raw = NOT_TOLD
 
 
 class _Told(msgspec.Struct):
@@ -30,10 +30,8 @@ _counted: Final = msgspec.json.Decoder(_Counted)
 
 def read_usage(raw: msgspec.Raw) -> Tokens | None:
     """The tokens in a `usage` member, as it stands in the answer; None where it says nothing that we know."""
-    try:
-        return _usage.decode(raw).tokens()
-    except msgspec.DecodeError:
-        return None
+    known = counts_in(raw, _usage)
+    return known.tokens() if known is not None else None
 
 
 def usage_in(data: bytes) -> Tokens | None:

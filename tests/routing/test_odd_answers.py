@@ -104,3 +104,21 @@ async def test_a_body_that_is_not_utf_8_reaches_no_node(fleet: Fleet) -> None:
     )
     assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_json")
     assert not node.inferences
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_a_count_that_cannot_be_is_estimated_in_its_place(fleet: Fleet, add_saying: Add, path: str) -> None:
+    usage = b'{"prompt_tokens":-1,"completion_tokens":9007199254740993}'
+    body = b'{"choices":[{"message":{"content":"Good morning."},"finish_reason":"stop"}],"usage":%b}' % usage
+    await add_saying(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + body)
+    asked = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, "input": "hello"}
+    response = await fleet.client.post(
+        path,
+        json={"model": "model-a", **asked},
+        headers={"Authorization": f"Bearer {fleet.key}", "anthropic-version": "2023-06-01"},
+    )
+    assert response.status_code == 200
+    assert "Good morning." in response.text
+    (entry,) = await fleet.settled(1)
+    assert entry.token_source == "estimated"
+    assert 0 < (entry.total_tokens or 0) < 20

@@ -14,7 +14,7 @@ from llmlb_site.lib.sse import data_of
 from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core.errors import parameter_invalid
 from routing.core.table import NodeEntry
-from routing.core.usage import Tokens
+from routing.core.usage import NOT_TOLD, Count, Tokens, counts_in
 from routing.protocols.base import Answer, Call, Plan
 from routing.protocols.providers import chat
 
@@ -165,22 +165,25 @@ def _output(given: Mapping[str, Any]) -> dict[str, Any]:
 class Usage(msgspec.Struct):
     """Anthropic counts what it read from its cache apart."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
 
     def merged(self, later: Usage) -> Usage:
         """What a later event of the stream says counts; what it does not say stays."""
         told = {name: value for name, value in msgspec.structs.asdict(later).items() if value is not None}
         return msgspec.structs.replace(self, **told)
 
-    def tokens(self) -> Tokens:
-        prompt = (self.input_tokens or 0) + (self.cache_read_input_tokens or 0)
+    def tokens(self) -> Tokens | None:
+        if self.input_tokens is None:
+            return None
+        prompt = self.input_tokens + (self.cache_read_input_tokens or 0)
         return Tokens(prompt + (self.cache_creation_input_tokens or 0), self.output_tokens or 0)
 
-    def document(self) -> dict[str, Any]:
-        return chat.usage_document(self.tokens(), cached=self.cache_read_input_tokens or 0)
+    def document(self) -> dict[str, Any] | None:
+        tokens = self.tokens()
+        return chat.usage_document(tokens, cached=self.cache_read_input_tokens or 0) if tokens is not None else None
 
 
 class Block(msgspec.Struct):
@@ -196,7 +199,7 @@ class Message(msgspec.Struct):
     content: list[Block]
     id: str = ""
     stop_reason: str | None = None
-    usage: Usage = msgspec.field(default_factory=Usage)
+    usage: msgspec.Raw = NOT_TOLD
 
 
 class Delta(msgspec.Struct):
@@ -213,11 +216,12 @@ class Event(msgspec.Struct):
     message: Message | None = None
     content_block: Block | None = None
     delta: Delta | None = None
-    usage: Usage | None = None
+    usage: msgspec.Raw = NOT_TOLD
 
 
 _message: Final = msgspec.json.Decoder(Message)
 _event: Final = msgspec.json.Decoder(Event)
+_usage: Final = msgspec.json.Decoder(Usage)
 
 
 def finish_reason(stop_reason: str | None) -> str:
@@ -241,8 +245,9 @@ def read_answer(body: bytes, model: str) -> Answer:
             said.tool_calls.append(chat.tool_call(block.id, block.name, arguments))
     choice = said.choice(0, finish_reason(message.stop_reason))
     id = chat.new_id(message.id, "chatcmpl-")
-    body = chat.completion(id, model, [choice], message.usage.document())
-    return Answer(body, message.usage.tokens(), lambda: said.text)
+    usage = counts_in(message.usage, _usage) or Usage()
+    body = chat.completion(id, model, [choice], usage.document())
+    return Answer(body, usage.tokens(), lambda: said.text)
 
 
 class MessageStream:
@@ -251,7 +256,7 @@ class MessageStream:
     def __init__(self, model: str, *, tell_usage: bool) -> None:
         self._out = chat.ChunkWriter(model)
         self._tell_usage = tell_usage
-        self._usage: Usage | None = None
+        self._usage = Usage()
         self._stop_reason: str | None = None
         self._tools: dict[int, int] = {}
         self.whole = False
@@ -260,7 +265,7 @@ class MessageStream:
 
     @property
     def tokens(self) -> Tokens | None:
-        return self._usage.tokens() if self._usage is not None else None
+        return self._usage.tokens()
 
     def take(self, event: bytes) -> bytes:
         data = data_of(event)
@@ -273,13 +278,15 @@ class MessageStream:
 
     def end(self) -> bytes:
         out = self._out.delta({}, finish_reason=finish_reason(self._stop_reason))
-        if self._tell_usage and self._usage is not None:
-            out += self._out.usage(self._usage.document())
+        usage = self._usage.document()
+        if self._tell_usage and usage is not None:
+            out += self._out.usage(usage)
         return out + chat.DONE_EVENT
 
     def _take(self, event: Event) -> bytes:
-        if event.usage is not None:
-            self._usage = (self._usage or Usage()).merged(event.usage)
+        if event.usage != NOT_TOLD:
+            later = counts_in(event.usage, _usage)
+            self._usage = self._usage.merged(later) if later is not None else Usage()
         match event.type:
             case "message_start" if event.message is not None:
                 return self._start(event.message)
@@ -296,7 +303,7 @@ class MessageStream:
         return b""
 
     def _start(self, message: Message) -> bytes:
-        self._usage = message.usage
+        self._usage = counts_in(message.usage, _usage) or Usage()
         self._out.id = chat.new_id(message.id, "chatcmpl-")
         return self._out.delta({"role": "assistant", "content": ""})
 

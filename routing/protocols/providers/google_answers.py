@@ -9,7 +9,7 @@ import msgspec
 
 from llmlb_site.lib.sse import data_of
 from llmlb_site.lib.upstream.faults import MalformedFault
-from routing.core.usage import Tokens
+from routing.core.usage import NOT_TOLD, Count, Tokens, counts_in
 from routing.protocols.base import Answer
 from routing.protocols.providers import chat
 
@@ -53,11 +53,11 @@ class Candidate(msgspec.Struct, rename="camel"):
 class Usage(msgspec.Struct, rename="camel"):
     """Google counts what a model thought apart."""
 
-    prompt_token_count: int = 0
-    tool_use_prompt_token_count: int = 0
-    candidates_token_count: int = 0
-    thoughts_token_count: int = 0
-    cached_content_token_count: int = 0
+    prompt_token_count: Count = 0
+    tool_use_prompt_token_count: Count = 0
+    candidates_token_count: Count = 0
+    thoughts_token_count: Count = 0
+    cached_content_token_count: Count = 0
 
     def tokens(self) -> Tokens:
         prompt = self.prompt_token_count + self.tool_use_prompt_token_count
@@ -76,7 +76,7 @@ class Feedback(msgspec.Struct, rename="camel"):
 class Generated(msgspec.Struct, rename="camel"):
     candidates: list[Candidate] = []
     prompt_feedback: Feedback | None = None
-    usage_metadata: Usage | None = None
+    usage_metadata: msgspec.Raw = NOT_TOLD
     response_id: str = ""
     error: Any = None
 
@@ -86,6 +86,7 @@ class Generated(msgspec.Struct, rename="camel"):
 
 
 _generated: Final = msgspec.json.Decoder(Generated)
+_usage: Final = msgspec.json.Decoder(Usage)
 
 
 def finish_reason(reason: str | None, *, calls: bool) -> str:
@@ -121,7 +122,7 @@ def read_answer(body: bytes, model: str) -> Answer:
     ]
     if not choices:
         choices = [chat.Said(refusal=refusal(generated.blocked or "")).choice(0, "content_filter")]
-    usage = generated.usage_metadata
+    usage = counts_in(generated.usage_metadata, _usage)
     id = chat.new_id(generated.response_id, "chatcmpl-")
     document = chat.completion(id, model, choices, usage.document() if usage is not None else None)
     return Answer(document, usage.tokens() if usage is not None else None, lambda: _texts(said))
@@ -176,7 +177,7 @@ class ContentStream:
         if generated.error is not None:
             self.failed = True
             return b""
-        self._usage = generated.usage_metadata or self._usage
+        self._usage = counts_in(generated.usage_metadata, _usage) or self._usage
         self._blocked = generated.blocked or self._blocked
         if generated.response_id:
             self._out.id = f"chatcmpl-{generated.response_id}"

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from llmlb_site.lib.upstream.faults import MalformedFault
-from routing.core.usage import UsageFields, texts_in
+from routing.core.usage import texts_in
 from routing.protocols.base import Answer
 from routing.protocols.responses import shape
 from routing.protocols.responses.shape import Document, Head
@@ -23,11 +23,12 @@ def read_completion(body: bytes, request: Mapping[str, Any], model: str) -> Answ
     message = choice["message"]
     status, reason = shape.status_of(choice.get("finish_reason"))
     output = _output(message, choice.get("logprobs"), status)
-    usage = shape.usage_of(completion.get("usage"))
+    told = completion.get("usage")
+    usage = shape.usage_of(told)
     response = Head.of(request, model).in_state(status, output, usage=usage, reason=reason)
     return Answer(
         msgspec.json.encode(response),
-        msgspec.convert(usage, UsageFields).tokens() if usage is not None else None,
+        shape.tokens_of(told),
         lambda: list(texts_in(message)),
     )
 

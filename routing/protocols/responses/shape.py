@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from routing.core.usage import Tokens, UsageFields
+
 Document = dict[str, Any]
 
 COMPLETED: Final = "completed"
@@ -99,22 +101,32 @@ def status_of(finish_reason: Any) -> tuple[str, str | None]:
     return (INCOMPLETE, reason) if reason is not None else (COMPLETED, None)
 
 
-def usage_of(usage: Any) -> Document | None:
-    """Chat's `usage` in this API's words; None where the node did not count."""
+def tokens_of(usage: Any) -> Tokens | None:
+    """What chat's `usage` counts; None where the node did not count, or told what cannot be."""
     if not isinstance(usage, dict):
         return None
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    try:
+        return msgspec.convert(usage, UsageFields).tokens()
+    except msgspec.ValidationError:
+        return None
+
+
+def usage_of(usage: Any) -> Document | None:
+    """Chat's `usage` in this API's words; None where it counts nothing."""
+    tokens = tokens_of(usage)
+    if tokens is None:
+        return None
     prompt_details = _mapping(usage.get("prompt_tokens_details"))
     completion_details = _mapping(usage.get("completion_tokens_details"))
     return {
-        "input_tokens": prompt,
+        "input_tokens": tokens.prompt,
         "input_tokens_details": {
             "cached_tokens": _count(prompt_details.get("cached_tokens")),
             "cache_write_tokens": _count(prompt_details.get("cache_write_tokens")),
         },
-        "output_tokens": completion,
+        "output_tokens": tokens.completion,
         "output_tokens_details": {"reasoning_tokens": _count(completion_details.get("reasoning_tokens"))},
-        "total_tokens": _count(usage.get("total_tokens")) or prompt + completion,
+        "total_tokens": _count(usage.get("total_tokens")) or tokens.total,
     }
 
 

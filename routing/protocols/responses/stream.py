@@ -10,7 +10,7 @@ import msgspec
 
 from llmlb_site.lib.sse import DONE, data_of
 from routing.core.errors import Refusal
-from routing.core.usage import Tokens, UsageFields
+from routing.core.usage import Tokens
 from routing.protocols.responses import shape
 from routing.protocols.responses.answer import arguments_of, logprobs_in, objects_in, reasoning_in
 from routing.protocols.responses.shape import Document, Head
@@ -129,7 +129,7 @@ class TranslatedStream:
         known = shape.usage_of(usage)
         if known is not None:
             self._usage = known
-            self.tokens = msgspec.convert(known, UsageFields).tokens()
+            self.tokens = shape.tokens_of(usage)
 
     def _take_choice(self, choice: Document) -> list[bytes]:
         out: list[bytes] = []

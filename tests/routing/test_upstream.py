@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
-from llmlb_site.lib.upstream.base import Target, UpstreamAnswer
+from llmlb_site.lib.upstream import connection
+from llmlb_site.lib.upstream.base import Target
 from llmlb_site.lib.upstream.client import PooledClient
 from llmlb_site.lib.upstream.faults import BrokenFault, ConnectFault, MalformedFault, SendFault, TimeoutFault
 from nodes.fake_node import Behaviour, FakeNode
 from tests.routing.support import chat_body
+from tests.routing.upstream_support import PATH, Listen, Pieces, client, listen, read_all, saying, send, until
 
-PATH = "/v1/chat/completions"
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Listen = Callable[[Serve], Awaitable[str]]
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[PooledClient]:
-    client = PooledClient(connect_timeout=1)
-    yield client
-    await client.aclose()
+__all__ = ["client", "listen"]
 
 
 @pytest.fixture
@@ -34,24 +25,6 @@ async def node() -> AsyncIterator[FakeNode]:
     await node.start()
     yield node
     await node.stop()
-
-
-async def send(client: PooledClient, url: str, *, stream: bool = False, silence: float = 5) -> UpstreamAnswer:
-    headers = [(b"content-type", b"application/json")]
-    return await client.send(Target(url), "POST", PATH, headers, chat_body(stream=stream), silence=silence)
-
-
-async def read_all(answer: UpstreamAnswer) -> bytes:
-    try:
-        pieces = [piece async for piece in _pieces(answer)]
-    finally:
-        answer.close()
-    return b"".join(pieces)
-
-
-async def _pieces(answer: UpstreamAnswer) -> AsyncIterator[bytes]:
-    while piece := await answer.read():
-        yield piece
 
 
 async def test_connections_are_kept_and_used_again(client: PooledClient, node: FakeNode) -> None:
@@ -132,95 +105,6 @@ async def test_cancelling_is_felt_by_the_node(client: PooledClient, node: FakeNo
     await until(lambda: node.seen[0].aborted)
 
 
-@pytest.fixture
-async def listen() -> AsyncIterator[Callable[[Serve], Awaitable[str]]]:
-    """`await listen(serve)` is the URL of a server that treats each connection so; all is closed at the end."""
-    servers: list[asyncio.Server] = []
-    writers: list[asyncio.StreamWriter] = []
-
-    async def start(serve: Serve) -> str:
-        async def remember(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writers.append(writer)
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                await serve(reader, writer)
-
-        servers.append(await asyncio.start_server(remember, "127.0.0.1", 0))
-        return f"http://127.0.0.1:{servers[-1].sockets[0].getsockname()[1]}"
-
-    yield start
-    for server in servers:
-        server.close()
-    for writer in writers:
-        writer.transport.abort()
-    await asyncio.sleep(0.01)
-
-
-def saying(*answers: bytes, then_close: bool = True) -> Serve:
-    """Answers the requests of a connection with these bytes, one after another."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for answer in answers:
-            await reader.readuntil(b"\r\n\r\n")
-            await asyncio.sleep(0.01)
-            writer.write(answer)
-            await writer.drain()
-        if then_close:
-            writer.close()
-
-    return serve
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", b"hi"),
-        (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end"),
-        (b"HTTP/1.0 200 OK\r\n\r\nold", b"old"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", b"hi"),
-        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", b"hi"),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi and more that nobody asked for", b"hi"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b"hi"),
-    ],
-)
-async def test_every_way_to_end_a_body(client: PooledClient, listen: Listen, answer: bytes, expected: bytes) -> None:
-    url = await listen(saying(answer))
-    answered = await send(client, url)
-    assert answered.status in (200, 204)
-    assert await read_all(answered) == expected
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhi",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
-    ],
-)
-async def test_a_body_that_stops_too_early_is_never_taken_for_whole(
-    client: PooledClient, listen: Listen, answer: bytes
-) -> None:
-    url = await listen(saying(answer))
-    with pytest.raises((BrokenFault, MalformedFault)):
-        await read_all(await send(client, url))
-
-
-async def test_a_head_without_end_is_cut_off(client: PooledClient, listen: Listen) -> None:
-    url = await listen(saying(b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"a" * 200_000, then_close=False))
-    with pytest.raises(MalformedFault):
-        await send(client, url)
-
-
-async def test_what_comes_unasked_between_two_requests_ends_the_connection(
-    client: PooledClient, listen: Listen
-) -> None:
-    good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
-    url = await listen(saying(good + b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale", then_close=False))
-    for _ in range(3):
-        assert await read_all(await send(client, url)) == b"hi"
-
-
 async def test_a_slow_reader_holds_the_node_back(client: PooledClient, listen: Listen) -> None:
     size = 32 * 1024 * 1024
     sent = 0
@@ -255,29 +139,6 @@ async def _whole(client: PooledClient, url: str) -> bytes:
     return await read_all(await send(client, url))
 
 
-async def until(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(3):
-        while not check():
-            await asyncio.sleep(0.005)
-
-
-class Pieces:
-    """A body of `count` pieces of 64 KB that is never in memory as a whole."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.sent = 0
-
-    @property
-    def length(self) -> int:
-        return self.count * 65536
-
-    def pieces(self) -> Iterator[bytes]:
-        for _ in range(self.count):
-            self.sent += 1
-            yield b"x" * 65536
-
-
 async def test_a_large_body_is_sent_no_faster_than_the_node_reads(client: PooledClient, listen: Listen) -> None:
     may_read = asyncio.Event()
 
@@ -303,3 +164,56 @@ async def test_a_node_that_refuses_a_large_body_early_is_heard(client: PooledCli
     answer = await client.send(Target(url), "POST", PATH, [], body, silence=5)
     assert (answer.status, await read_all(answer)) == (413, b"no")
     assert body.sent < 2000
+
+
+async def test_a_connection_that_still_owes_the_node_a_body_is_not_used_again(
+    client: PooledClient, listen: Listen
+) -> None:
+    url = await listen(saying(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno", then_close=False))
+    for _ in range(2):
+        answer = await client.send(Target(url), "POST", PATH, [], Pieces(2000), silence=5)
+        assert (answer.status, await read_all(answer)) == (401, b"no")
+    answer = await send(client, url)
+    assert (answer.status, await read_all(answer)) == (401, b"no")
+
+
+async def test_a_connection_that_took_a_whole_upload_is_used_again(client: PooledClient, listen: Listen) -> None:
+    connections = 0
+    body = Pieces(20)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(body.length)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    url = await listen(serve)
+    for _ in range(3):
+        assert await read_all(await client.send(Target(url), "POST", PATH, [], body, silence=5)) == b"hi"
+    assert connections == 1
+
+
+async def test_a_request_that_a_node_has_worked_on_is_not_sent_to_it_again(
+    client: PooledClient, listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "STALE_SECONDS", 0.1)
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(len(chat_body()))
+            requests += 1
+            if requests > 1:
+                await asyncio.sleep(0.3)
+                writer.transport.abort()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    url = await listen(serve)
+    assert await read_all(await send(client, url)) == b"hi"
+    with pytest.raises(SendFault):
+        await send(client, url)
+    assert requests == 2

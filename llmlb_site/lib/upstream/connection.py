@@ -14,6 +14,9 @@ from llmlb_site.lib.upstream.faults import BrokenFault, MalformedFault, NodeFaul
 MAX_HEAD_BYTES: Final = 64 * 1024
 # A client that reads slowly must not make us hold the node's whole answer: beyond this we stop reading from the node.
 READ_HIGH_WATER: Final = 256 * 1024
+# A node that closes a kept connection while a request is on its way to it tells so within a round trip. One that closes
+# later has the request, and perhaps works on it: to send that again would be a second attempt that nobody counts.
+STALE_SECONDS: Final = 1.0
 
 
 class StaleConnection(Exception):
@@ -24,6 +27,7 @@ class Connection(asyncio.Protocol):
     """Sends one request at a time and parses its answer. Errors surface in `head` and `read`, never in callbacks."""
 
     __slots__ = (
+        "_asked_at",
         "_buffered",
         "_chunks",
         "_complete",
@@ -33,6 +37,7 @@ class Connection(asyncio.Protocol):
         "_head_done",
         "_informational",
         "_is_heard",
+        "_is_sent",
         "_keep_alive",
         "_loop",
         "_owes",
@@ -66,6 +71,8 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._owes = False  # an answer, or the rest of one
+        self._is_sent = True  # the request, whole
+        self._asked_at = 0.0
         self._complete = False
         self._head_done = False
         self._head_bytes = 0
@@ -91,6 +98,7 @@ class Connection(asyncio.Protocol):
         self._complete = self._head_done = self._keep_alive = False
         self._head_bytes = 0
         self._silence = silence
+        self._asked_at = self._loop.time()
         self._is_heard = True  # the time-out runs from the next look
 
     # --- used by the client ---------------------------------------------------------------------------------------
@@ -112,13 +120,19 @@ class Connection(asyncio.Protocol):
             await self._send_body(source)
         while not self._head_done:
             if self._error is not None:
-                if self.requests > 1 and not self._head_bytes and isinstance(self._error, SendFault):
+                if self._is_stale(self._error):
                     raise StaleConnection
                 raise self._error
             await self._wait()
 
+    def _is_stale(self, error: NodeFault) -> bool:
+        if self.requests == 1 or self._head_bytes or not isinstance(error, SendFault):
+            return False
+        return self._loop.time() - self._asked_at < STALE_SECONDS
+
     async def _send_body(self, source: BodySource) -> None:
-        """Stops early where the node has answered already, or is gone: `_head` tells which."""
+        """Stops early where the node has answered already, or is gone: `ask` tells which."""
+        self._is_sent = False
         for piece in source.pieces():
             if not self._takes_more():
                 return
@@ -126,6 +140,7 @@ class Connection(asyncio.Protocol):
             self._is_heard = True
             while self._write_paused and self._takes_more():
                 await self._wait()
+        self._is_sent = True
 
     def _takes_more(self) -> bool:
         return not (self.lost or self._head_done or self._error is not None)
@@ -178,8 +193,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """The answer came to its end and was read, and the node keeps the connection."""
-        return self._keep_alive and not self.lost and not self._chunks
+        """The answer came to its end and was read, and the node keeps the connection; nor does it wait for our body."""
+        return self._keep_alive and not self.lost and not self._chunks and self._is_sent
 
     def rest(self) -> None:
         """Between two requests: whatever comes now is not asked for."""
@@ -214,7 +229,7 @@ class Connection(asyncio.Protocol):
         self._is_heard = True
         try:
             self._parser.feed_data(data)  # type: ignore[union-attr]  # it is there as long as the connection
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._complete:
                 self._fail(MalformedFault("the node's answer is not HTTP"))
             self.lost = True
@@ -231,11 +246,12 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
+        closed_by_node = error is None and not self.lost
         self.lost = True
         self._parser = None
         if not self._owes:
             return
-        if self._head_done and self._until_close and error is None:
+        if self._head_done and self._until_close and closed_by_node:
             self._owes, self._complete = False, True
             self._wake()
         elif self._head_done:
@@ -262,6 +278,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         self.status = self._parser.get_status_code()
+        if not 100 <= self.status < 600:
+            raise ValueError("a status that HTTP has none of")
         self._informational = self.status < 200
         if self._informational:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from history.choices import Outcome
@@ -38,20 +38,21 @@ def estimated_tokens(exchange: Exchange) -> Tokens | None:
     computed = exchange.first_byte is not None and exchange.status < 400 and exchange.attempts
     if not computed or exchange.api is None:
         return None
+    prompt_texts = exchange.api.prompt_texts
     if len(exchange.body) > LOOKED_AT_BYTES:
-        prompt = estimate_document(kept.without_blobs(exchange.body))
+        prompt = _estimated(lambda: estimate_document(kept.without_blobs(exchange.body)))
     else:
-        prompt = _estimated(exchange.api.prompt_texts, exchange.body)
+        prompt = _estimated(lambda: estimate(prompt_texts(exchange.body)))
     completion = exchange.deltas
-    if exchange.completion_texts is not None:
-        completion = _estimated(exchange.completion_texts)
+    if (completion_texts := exchange.completion_texts) is not None:
+        completion = _estimated(lambda: estimate(completion_texts()))
     return Tokens(prompt, completion, "estimated") if prompt or completion else None
 
 
-def _estimated(texts: Callable[..., Sequence[str]], *args: bytes) -> int:
+def _estimated(count: Callable[[], int]) -> int:
     """0 for what is no text, such as a node's answer in broken UTF-8: a row is never lost for an estimate."""
     try:
-        return estimate(texts(*args))
+        return count()
     except (ValueError, TypeError, RecursionError):
         return 0
 

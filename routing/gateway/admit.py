@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from history.entries import RequestEntry
 from models_catalog.capabilities import TEXT
 from routing.core import prefix
 from routing.core.errors import Refusal, budget_used_up, over_limit
@@ -55,12 +54,12 @@ def find_applying(limits: KeyLimits, name: str, table: RoutingTable) -> tuple[Li
     return applying
 
 
-def settle(exchange: Exchange, engine: Engine, entry: RequestEntry) -> None:
+def settle(exchange: Exchange, engine: Engine, tokens: int) -> None:
     """Correct what was reserved. A request that came to nothing, and not by the client's fault, counts as none."""
     hold, exchange.hold = exchange.hold, None
     if hold is not None:
         counts = exchange.status < 500 and (not exchange.error_code or bool(exchange.attempts))
-        engine.limits.settle(hold, entry.total_tokens or 0, counts=counts)
+        engine.limits.settle(hold, tokens, counts=counts)
 
 
 def wanted_tokens(api: Api, call: Call) -> int:

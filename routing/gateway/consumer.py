@@ -86,10 +86,12 @@ class Gateway:
         except Exception:
             await self._failed(exchange)
         finally:
-            if exchange.api is not None:
-                self._settle(exchange)
-            if exchange.upload is not None:
-                exchange.upload.close()
+            try:
+                if exchange.api is not None:
+                    self._settle(exchange)
+            finally:
+                if exchange.upload is not None:
+                    exchange.upload.close()
 
     # --- the ways -------------------------------------------------------------------------------------------------
 
@@ -234,11 +236,15 @@ class Gateway:
 
     def _settle(self, exchange: Exchange) -> None:
         engine = self._engine
-        entry = account.entry_of(exchange, self._keep_payloads)
+        tokens = 0
+        try:
+            entry = account.entry_of(exchange, self._keep_payloads)
+            tokens = entry.total_tokens or 0
+        finally:  # what is reserved is given back, whatever the row fails of
+            if exchange.hold is not None:
+                admit.settle(exchange, engine, tokens)
         if self._heeds_speed:
             account.learn_speed(engine.state.live, entry)
-        if exchange.hold is not None:
-            admit.settle(exchange, engine, entry)
         engine.metrics.observe(entry)
         if exchange.provider:
             engine.metrics.observe_cloud(exchange.provider, entry.status, entry.duration_ms / 1000)

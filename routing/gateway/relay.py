@@ -171,8 +171,8 @@ class _Flow:
             if not out:
                 return True
             if exchange.first_byte is None:
-                replies.begun(exchange, self._answer.status)
                 direct.start(self._answer.status, self.headers())
+                replies.begun(exchange, self._answer.status)
         replies.sent(exchange, out)
         return direct.piece(out)
 

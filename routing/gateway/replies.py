@@ -73,8 +73,8 @@ def _attempted(node_name: str, attempts: int) -> HeaderList:
 
 
 async def begin(exchange: Exchange, status: int, headers: HeaderList) -> None:
-    begun(exchange, status)
     await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+    begun(exchange, status)
 
 
 async def write(exchange: Exchange, data: bytes, *, more: bool) -> None:
@@ -89,9 +89,9 @@ async def answer(exchange: Exchange, status: int, headers: HeaderList, body: byt
     head = [*headers, (b"content-length", b"%d" % len(body)), *own_headers(exchange)]
     data = body if exchange.method != "HEAD" else b""
     if exchange.direct is not None:  # it is in memory, whole: there is nothing to wait for
+        exchange.direct.answer(status, head, data)
         begun(exchange, status)
         sent(exchange, data)
-        exchange.direct.answer(status, head, data)
         exchange.finished = True
     else:
         await begin(exchange, status, head)
@@ -99,7 +99,7 @@ async def answer(exchange: Exchange, status: int, headers: HeaderList, body: byt
 
 
 def begun(exchange: Exchange, status: int) -> None:
-    """To be called as the head is sent: from here on the answer counts as begun."""
+    """To be called once the server has taken the head: until then, another answer may take its place."""
     exchange.status = status
     exchange.first_byte = time.monotonic()
 

@@ -17,6 +17,7 @@ from access.services import update_api_key
 from history.models import TokenTotal
 from nodes.fake_node import Behaviour
 from routing.core.limits import Reading
+from routing.gateway import account
 from tests.routing.conftest import Fleet, MakeFleet, bearer, eventually
 from tests.routing.messages_support import VERSION
 
@@ -228,3 +229,30 @@ async def test_a_changed_limit_holds_for_the_next_request(fleet: Fleet) -> None:
     assert [(await fleet.post(key=key)).status_code for _ in range(3)] == [200, 200, 429]
     await sync_to_async(update_api_key)(found, actor=SYSTEM, limits=[])
     assert (await fleet.post(key=key)).status_code == 200
+
+
+async def test_what_is_reserved_is_given_back_even_if_the_row_fails(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.add("model-a")
+    key = await limited(fleet, concurrent_requests=1)
+
+    def fail(*args: Any) -> None:
+        raise LookupError("no row")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(account, "entry_of", fail)
+        assert (await fleet.post(key=key)).status_code == 200
+    assert (await reading(fleet)).running == 0
+    assert (await fleet.post(key=key)).status_code == 200
+
+
+async def test_a_row_is_not_lost_for_an_estimate(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(document: bytes) -> int:
+        raise ValueError("no text")
+
+    monkeypatch.setattr(account, "estimate_document", fail)
+    await fleet.add("model-a", behaviour=Behaviour(tells_usage=False))
+    assert (await fleet.post(stream=True, padding="x" * account.LOOKED_AT_BYTES)).status_code == 200
+    (entry,) = await fleet.settled()
+    assert (entry.status, entry.token_source, entry.prompt_tokens) == (200, "estimated", 0)

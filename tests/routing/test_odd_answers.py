@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
+from routing.gateway import replies
 from tests.routing.conftest import Fleet
 
 FIRST = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
@@ -122,3 +123,22 @@ async def test_a_count_that_cannot_be_is_estimated_in_its_place(fleet: Fleet, ad
     (entry,) = await fleet.settled(1)
     assert entry.token_source == "estimated"
     assert 0 < (entry.total_tokens or 0) < 20
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_head_that_cannot_be_sent_leaves_room_for_the_error(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, streaming: bool
+) -> None:
+    monkeypatch.setattr(replies, "forwarded", lambda headers: [(b"x-odd", b"two\r\nlines")])
+    await fleet.add("model-a")
+    response = await fleet.post(stream=streaming)
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+    (entry,) = await fleet.settled(1)
+    assert (entry.status, entry.error_code) == (500, "internal_error")
+
+
+async def test_a_status_that_http_has_none_of_is_the_nodes_fault(fleet: Fleet, add_saying: Add) -> None:
+    await add_saying(b"HTTP/1.1 700 Odd\r\nContent-Type: application/json\r\n\r\n" + b'{"error":{"message":"odd"}}')
+    response = await fleet.post()
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "node_connection_error")
+    assert await fleet.excluded() == {"odd-1"}

@@ -17,6 +17,7 @@ from access.services import update_api_key
 from history.models import TokenTotal
 from nodes.fake_node import Behaviour
 from routing.core.limits import Reading
+from routing.core.usage import LOOKED_AT_BYTES
 from routing.gateway import account
 from tests.routing.conftest import Fleet, MakeFleet, bearer, eventually
 from tests.routing.messages_support import VERSION
@@ -253,6 +254,6 @@ async def test_a_row_is_not_lost_for_an_estimate(fleet: Fleet, monkeypatch: pyte
 
     monkeypatch.setattr(account, "estimate_document", fail)
     await fleet.add("model-a", behaviour=Behaviour(tells_usage=False))
-    assert (await fleet.post(stream=True, padding="x" * account.LOOKED_AT_BYTES)).status_code == 200
+    assert (await fleet.post(stream=True, padding="x" * LOOKED_AT_BYTES)).status_code == 200
     (entry,) = await fleet.settled()
     assert (entry.status, entry.token_source, entry.prompt_tokens) == (200, "estimated", 0)

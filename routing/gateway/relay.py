@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Final
 
 from llmlb_site.lib.sse import EventSplitter, EventTooLong
@@ -16,6 +17,8 @@ from routing.protocols.base import Answer, Plan, StreamReader
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 # Reading more than this takes milliseconds: of thousands of embeddings, a quarter of a second. Others need not wait.
 LARGE_BYTES: Final = 1024 * 1024
+# A field of an event, or nothing yet. JSON and compressed bytes begin otherwise, whatever a node says that they are.
+_BEGINS_EVENT: Final = re.compile(rb"\s*(?:\xef\xbb\xbf\s*)?(?:\w*:|\Z)")
 _OURS_IN_STREAMS: Final = frozenset({b"cache-control", b"x-accel-buffering"})
 
 
@@ -69,9 +72,12 @@ async def relay_opaque(exchange: Exchange, answer: UpstreamAnswer) -> None:
 
     Raises: NodeFault. `exchange.first_byte` tells whether the client has seen anything of it.
     """
-    media_type = next((value for name, value in answer.headers if name == b"content-type"), b"")
+    headers = dict(answer.headers)
+    media_type = headers.get(b"content-type", b"")
     if media_type.startswith(b"text/html"):
         raise MalformedFault("the answer is a web page")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise MalformedFault("the answer is compressed, which nobody asked for")
     while data := await answer.read():
         if exchange.first_byte is None:
             exchange.opaque = True
@@ -186,7 +192,7 @@ class _Flow:
     def _understood(self, data: bytes) -> bytes:
         """What the client sees of the events that are whole now.
 
-        Raises: MalformedFault; BrokenFault, for an error in place of an answer.
+        Raises: MalformedFault, for what is no event stream; BrokenFault, for an error in place of an answer.
         """
         try:
             events = self._splitter.feed(data)
@@ -198,6 +204,8 @@ class _Flow:
             if self._exchange.first_byte is None:
                 raise BrokenFault("the node told an error in place of an answer")
             out = self._exchange.without_address(out)
+        if self._exchange.first_byte is None and _BEGINS_EVENT.match(out) is None:
+            raise MalformedFault("the answer is not an event stream")
         return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from routing.gateway import replies
-from tests.routing.conftest import Fleet
+from tests.routing.conftest import Fleet, eventually
 
 FIRST = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
 LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
@@ -141,4 +142,39 @@ async def test_a_status_that_http_has_none_of_is_the_nodes_fault(fleet: Fleet, a
     await add_saying(b"HTTP/1.1 700 Odd\r\nContent-Type: application/json\r\n\r\n" + b'{"error":{"message":"odd"}}')
     response = await fleet.post()
     assert (response.status_code, response.json()["error"]["code"]) == (502, "node_connection_error")
-    assert await fleet.excluded() == {"odd-1"}
+    await eventually(fleet.excluded)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}',
+        b'{"a":1}\n\n{"b":2}\n\n',
+        gzip.compress(FIRST),
+    ],
+)
+async def test_what_only_says_that_it_is_an_event_stream_is_asked_of_another_node(
+    fleet: Fleet, add_saying: Add, body: bytes
+) -> None:
+    await add_saying(stream(body))
+    response = await fleet.post(stream=True)
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "node_connection_error")
+    await eventually(fleet.excluded)
+
+
+@pytest.mark.parametrize(
+    "begin", [b": hello\n\n", b"\xef\xbb\xbf", b"\n\r\n", b"event: message\n", b"id: 1\r\n", b"retry: 9\n\n"]
+)
+async def test_every_way_to_begin_an_event_stream(fleet: Fleet, add_saying: Add, begin: bytes) -> None:
+    await add_saying(stream(begin, FIRST, LAST, DONE))
+    response = await fleet.post(stream=True)
+    assert (response.status_code, response.content) == (200, begin + FIRST + LAST + DONE)
+
+
+async def test_sound_that_is_compressed_unasked_is_no_sound(fleet: Fleet, add_saying: Add) -> None:
+    """The client would not be told how to read it."""
+    headers = b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nContent-Encoding: gzip\r\n\r\n"
+    await add_saying(headers + gzip.compress(b"RIFF"))
+    response = await fleet.post("/v1/audio/speech", input="hello", voice="nova")
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "node_connection_error")
+    await eventually(fleet.excluded)

@@ -52,7 +52,8 @@ class BoundedProtocol(LeanProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = 0  # of a head that came in more than one read: those that are known to be of it
+        self._read_bytes = 0  # in the last read
         # The request that is arriving: whether one is, what came of it since the last look, and the next look.
         self._arriving = False
         self._arrived_bytes = 0
@@ -74,10 +75,11 @@ class BoundedProtocol(LeanProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        was_in_head = self._in_head
+        before = self.headers
+        self._read_bytes = len(data)
         super().data_received(data)
         if self._in_head:
-            self._bound_head(len(data) if was_in_head else 0)
+            self._bound_head(len(data) if self.headers is before else 1)
         elif self.cycle is None or not self.cycle.more_body:
             self._arriving = False
             return
@@ -100,27 +102,40 @@ class BoundedProtocol(LeanProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = True
+        self._head_bytes = 0
         super().on_message_begin()
 
     def check_head(self, version: str, fields: dict[bytes, bytes]) -> None:
         self._in_head = False
-        self._head_bytes = 0
+        if self._head_bytes or self._read_bytes > HEAD_LIMIT_BYTES:
+            self._bound_whole_head()
         request_head.check(self.url, version, self.headers, fields)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        if not self.parser.should_upgrade():
-            self.headers = _TRAILERS
-        if self.server_state.draining and self.cycle is not None:  # None for an upgrade to a WebSocket
+        if self.parser.should_upgrade():  # the head is not done with yet
+            return
+        self.headers = _TRAILERS
+        if self.server_state.draining and self.cycle is not None:
             self.cycle.keep_alive = False
 
     # --- bounds ---------------------------------------------------------------------------------------------------
 
     def _bound_head(self, received: int) -> None:
         self._head_bytes += received
-        if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
-            self.transport.write(_HEAD_TOO_LARGE)
-            self.transport.close()
+        if self._head_bytes > HEAD_LIMIT_BYTES:
+            self._refuse(_HEAD_TOO_LARGE)
+
+    def _bound_whole_head(self) -> None:
+        """Exactly, now that it is here: what was read may have been a body too. Raises: request_head.Malformed."""
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_LIMIT_BYTES:
+            self._refuse(_HEAD_TOO_LARGE)
+            raise request_head.Malformed("the head is too large")
+
+    def _refuse(self, answer: bytes) -> None:
+        if self._is_owed_an_answer():
+            self.transport.write(answer)
+        self.transport.close()
 
     def _begin_to_arrive(self) -> None:
         self._arriving = True
@@ -137,7 +152,7 @@ class BoundedProtocol(LeanProtocol):
         if not self._arriving or self.transport.is_closing():
             return
         # While we do not read, it is not the client who is slow; nor is a next request due while one is answered.
-        held_back = self.flow.read_paused or (self._in_head and self._is_answering())
+        held_back = self.flow.read_paused or self.pipeline or (self._in_head and self._is_answering())
         if not held_back and self._arrived_bytes < PROGRESS_BYTES:
             self._refuse_slow()
             return
@@ -145,17 +160,11 @@ class BoundedProtocol(LeanProtocol):
         self._watch_arriving()
 
     def _refuse_slow(self) -> None:
-        if self._in_head:
-            is_owed_an_answer = self._head_bytes > 0
-        else:
-            is_owed_an_answer = self.cycle is not None and not self.cycle.response_started and not self.pipeline
-        if is_owed_an_answer:
-            self.transport.write(_TOO_SLOW)
         log.info("a request did not arrive in time", extra={"client": self.client})
-        self.transport.close()
-
-    def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        if self._in_head and not self._head_bytes:  # who says nothing is told nothing
+            self.transport.close()
+        else:
+            self._refuse(_TOO_SLOW)
 
     def _watch_unread(self) -> None:
         self._unread_bytes = self.transport.get_write_buffer_size()

@@ -197,9 +197,10 @@ class Cycle:
         if wrong_names or b"" in given or ends != 2 * (len(lines) - 1):
             self._chunked = False
             raise RuntimeError("a header that is none")
+        # First what fails, for a status that is none: nothing has been started then.
+        self._head = b"%b%b\r\n" % (STATUS_LINE[status], head)
         self.response_started = True
         self._expects_continue = False
-        self._head = b"%b%b\r\n" % (STATUS_LINE[status], head)
 
     def _frame(self, status: int, length: bytes | None, lines: list[bytes]) -> None:
         """How the client will know where the body ends."""

@@ -1,9 +1,10 @@
-"""Requests that two servers could read in two ways, or that are none: refused before anything is done with them."""
+"""Requests that two servers could read in two ways: refused before anything is done with them, or read as is right."""
 
 from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -29,7 +30,7 @@ MALFORMED: Final[dict[str, Wrong]] = {
     "a negative Content-Length": lambda own: LINE + own + b"Content-Length: -5\r\n\r\n" + BODY,
     "a Content-Length with a sign": lambda own: LINE + own + LENGTH.replace(b": ", b": +") + b"\r\n" + BODY,
     "a Content-Length beyond 64 bits": lambda own: LINE + own + b"Content-Length: 18446744073709551688\r\n\r\n" + BODY,
-    "an unknown transfer coding": lambda own: LINE + own + TE.replace(b"c", b"xc", 1) + b"\r\n" + CHUNKED,
+    "an unknown transfer coding": lambda own: LINE + own + TE.replace(b" c", b" xc") + b"\r\n" + CHUNKED,
     "chunked twice": lambda own: LINE + own + TE.replace(b"\r", b", chunked\r") + b"\r\n" + CHUNKED,
     "two Transfer-Encodings": lambda own: LINE + own + TE + b"Transfer-Encoding: identity\r\n\r\n" + CHUNKED,
     "chunked, but not last": lambda own: LINE + own + TE.replace(b"\r", b", gzip\r") + b"\r\n" + CHUNKED,
@@ -66,13 +67,24 @@ READ_AS_TOLD: Final[dict[str, set[str]]] = {
     },
 }
 
+# To another protocol, which is not spoken here: the request is what it would be without (RFC 9110, 7.8).
+UPGRADES: Final = {
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+    "an unknown protocol": b"Connection: upgrade\r\nUpgrade: foo\r\n",
+    "a list of protocols": b"Connection: upgrade\r\nUpgrade: foo, websocket\r\n",
+}
+NEXT: Final = b"GET /livez HTTP/1.1\r\nHost: drill\r\nConnection: close\r\n\r\n"
 
-def ask(port: int, data: bytes) -> tuple[bytes, bool]:
-    """What is answered, and whether the connection is closed then."""
+
+def ask(port: int, *parts: bytes) -> tuple[bytes, bool]:
+    """What is answered, and whether the connection is closed then. Each part is a segment of its own."""
     with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         answered = b""
         try:
-            client.sendall(data)
+            for part in parts:
+                client.sendall(part)
+                time.sleep(0.05 if len(parts) > 1 else 0)
             while part := client.recv(65536):
                 answered += part
         except TimeoutError:
@@ -83,8 +95,12 @@ def ask(port: int, data: bytes) -> tuple[bytes, bool]:
 
 
 def is_refused(answered: bytes, closed: bool) -> bool:
-    statuses = set(re.findall(rb"^HTTP/1\.1 (\d+)", answered, re.M))
+    statuses = set(statuses_of(answered))
     return closed and bool(statuses) and statuses <= {b"400", b"413", b"431"}
+
+
+def statuses_of(answered: bytes) -> list[bytes]:
+    return re.findall(rb"HTTP/1\.1 (\d+)", answered)
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "daphne"])
@@ -109,3 +125,36 @@ def test_malformed_and_smuggling_requests_are_refused(
         goal="all refused, none at a node",
         ok=not let_in and not forwarded,
     )
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "daphne"])
+def test_what_is_in_a_body_stays_there_when_an_upgrade_is_asked_for(
+    product: MakeProduct, node_process: MakeNodeProcess, drill: Drill, server: str
+) -> None:
+    running = product(command=("serve", "--server", server)).start()
+    node = node_process()
+    routed(running, node)
+    own = f"Host: drill\r\nAuthorization: Bearer {running.key}\r\nContent-Type: application/json\r\n".encode()
+    inference = LINE + own + LENGTH + b"\r\n" + BODY
+    misread = misread_bodies(running.port, LINE + own, BODY, [b"200", b"200"])
+    before = node.state()["inferences"]
+    misread += misread_bodies(running.port, LINE + own, inference, [b"400", b"200"])
+    smuggled = node.state()["inferences"] - before
+    drill.record(
+        f"a body behind an upgrade that is not wanted, {server}",
+        f"{len(misread)} misread, {smuggled} requests out of bodies" + "".join(f"; {name}" for name in misread),
+        goal="none, none",
+        ok=not misread and not smuggled,
+    )
+
+
+def misread_bodies(port: int, beginning: bytes, body: bytes, expected: list[bytes]) -> list[str]:
+    """The upgrades with which this body, and the request behind it, are not answered with these statuses."""
+    misread = []
+    for name, upgrade in UPGRADES.items():
+        head = beginning + upgrade + b"Content-Length: %d\r\n\r\n" % len(body)
+        for parts in ((head + body + NEXT,), (head, body, NEXT)):
+            answered, _closed = ask(port, *parts)
+            if statuses_of(answered) != expected:
+                misread.append(f"{name}, segments: {len(parts)}")
+    return misread

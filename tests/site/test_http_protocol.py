@@ -4,71 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
-from llmlb_site.lib.direct import Direct, direct_of
 from llmlb_site.serve.cycle import Cycle
-from llmlb_site.serve.http_protocol import LeanProtocol
-
-Application = Callable[[Any, Any, Any], Awaitable[None]]
-Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
-
-
-@asynccontextmanager
-async def serving(application: Application, keep_alive: int = 5) -> AsyncIterator[Connect]:
-    config = uvicorn.Config(application, timeout_keep_alive=keep_alive, lifespan="off", log_config=None)
-    config.load()
-    config.loaded_app = application
-    state = ServerState()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: LeanProtocol(config, state, {}), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-
-    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", port)
-
-    try:
-        yield connect
-    finally:
-        server.close()
-        for connection in list(state.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)
-
-
-def answering(*pieces: bytes, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Application:
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        while (await receive()).get("more_body"):
-            pass
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        for number, piece in enumerate(pieces, 1):
-            await send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces)})
-
-    return application
-
-
-async def ask(connect: Connect, request: bytes) -> bytes:
-    """All that comes until the server closes; the request must say that it should."""
-    reader, writer = await connect()
-    writer.write(request)
-    async with asyncio.timeout(5):
-        answer = await reader.read()
-    writer.close()
-    return answer
-
-
-def request(method: str = "GET", path: str = "/", body: bytes = b"", *headers: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-CLOSE = "Connection: close"
+from tests.site.protocol_server import CLOSE, answering, ask, direct, echo, echoed, request, serving
 
 
 async def test_pieces_without_a_length_are_chunked() -> None:
@@ -145,6 +86,28 @@ async def test_what_fails_before_it_answers_is_a_500_and_after_that_a_broken_con
     assert b"secret" not in answer
 
 
+async def test_a_status_that_is_none_is_a_500() -> None:
+    async with serving(answering(b"no", status=999)) as connect:
+        answer = await ask(connect, request())
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_a_head_that_comes_in_one_read_may_be_no_larger_than_one_in_many() -> None:
+    async with serving(echo) as connect:
+        answer = await ask(connect, request("GET", "/", b"", "X-Long: " + "y" * 90_000))
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        answer = await ask(connect, request("POST", "/", b"x" * 90_000, "X-Long: " + "y" * 60_000, CLOSE))
+        assert echoed(answer) == [(b"/", b"x" * 90_000)], "a body is no head"
+
+
+async def test_http_1_0_knows_no_interim_answers() -> None:
+    async with serving(echo) as connect:
+        answer = await ask(connect, b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert echoed(answer) == [(b"/", b"body")]
+
+
 async def test_the_body_is_asked_for_only_when_it_is_wanted() -> None:
     async with serving(answering(b"ok")) as connect:
         reader, writer = await connect()
@@ -168,12 +131,6 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
             assert await reader.read() == b""
         assert asyncio.get_running_loop().time() - began < 5
         writer.close()
-
-
-def direct(scope: Any) -> Direct:
-    found = direct_of(scope)
-    assert found is not None
-    return found
 
 
 async def test_a_client_that_leaves_is_told_by_a_call() -> None:

@@ -228,6 +228,19 @@ def test_a_head_without_an_end_is_refused(serve: Serve) -> None:
     assert answer.startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.parametrize("parts", [[60_000, 60_000], [40_000, 40_000, 10]])
+def test_a_head_that_is_too_large_is_refused_though_it_ends(serve: Serve, parts: list[int]) -> None:
+    running = serve("uvicorn")
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+        client.sendall(b"GET /readyz HTTP/1.1\r\nhost: x\r\nx-long: ")
+        for length in parts[:-1]:
+            client.sendall(b"y" * length)
+            time.sleep(0.05)
+        client.sendall(b"y" * parts[-1] + b"\r\n\r\n")
+        answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
 def test_large_bodies_and_pipelined_requests_are_not_taken_for_heads(serve: Serve) -> None:
     running = serve("uvicorn")
     body = b"x" * 300_000

@@ -7,10 +7,13 @@ from types import TracebackType
 from typing import Self
 
 from routing.gateway.exchange import Exchange
+from routing.gateway.intake import ClientGone
 
 
 class HangUp:
     """Inside `with`, a disconnect of the client cancels the body; afterwards `seen` tells that it was this.
+
+    Raises: ClientGone on entering, where it has gone before.
 
     The body of the request must have been read: from then on `receive` has nothing to say but `http.disconnect`.
     A server that can (`Direct`) calls us; with any other a sibling task waits for the message, because the request
@@ -30,7 +33,8 @@ class HangUp:
         if self._direct is None:
             self._watcher = asyncio.create_task(self._watch())
         elif self._direct.on_hang_up(self._cancel):
-            self._cancel()
+            self._direct.on_hang_up(None)
+            raise ClientGone  # cancelling would let the body run to where it first waits, and a node be asked
         return self
 
     def __exit__(

@@ -20,7 +20,7 @@ _ANY_MODEL: Final = re.compile(rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)
 
 
 class ClientGone(Exception):
-    """The client hung up before its request was complete."""
+    """The client hung up before anything was done for it."""
 
 
 async def read_body(exchange: Exchange, limit: int) -> bytes:

@@ -8,7 +8,11 @@ import time
 import httpx
 import pytest
 
+from llmlb_site.serve.bounds import BoundedProtocol
 from nodes.fake_node import Behaviour, FakeNode
+from routing.gateway import choose
+from routing.gateway.consumer import Gateway
+from routing.protocols.base import Call
 from tests.routing.conftest import Fleet, MakeFleet, bearer, eventually
 
 CHAT = {"model": "model-a", "messages": [{"role": "user", "content": "hello"}]}
@@ -68,6 +72,35 @@ async def test_the_slot_goes_to_who_waits(fleet: Fleet) -> None:
     node.behaviour = Behaviour()
     leaving.cancel()
     assert (await asyncio.wait_for(waiting, 5)).status_code == 200
+
+
+async def test_while_the_request_is_looked_at(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = await make_fleet()
+    node = await fleet.add("model-a")
+    assert (await fleet.post()).status_code == 200  # there is a connection to the node that is used at once
+    looking, gone = asyncio.Event(), asyncio.Event()
+    lost = BoundedProtocol.connection_lost
+
+    def connection_lost(protocol: BoundedProtocol, error: Exception | None) -> None:
+        lost(protocol, error)
+        gone.set()
+
+    async def find_provider(gateway: Gateway, call: Call) -> None:
+        looking.set()
+        await asyncio.wait_for(gone.wait(), 5)
+
+    monkeypatch.setattr(BoundedProtocol, "connection_lost", connection_lost)
+    monkeypatch.setattr(choose, "find_way", lambda *_: None)
+    monkeypatch.setattr(Gateway, "_find_provider", find_provider)
+    leaving = asyncio.create_task(fleet.post())
+    await asyncio.wait_for(looking.wait(), 5)
+    leaving.cancel()
+    _before, entry = await fleet.settled(2)
+    assert (entry.outcome, entry.status) == ("cancelled", 499)
+    assert not entry.attempts
+    monkeypatch.undo()
+    assert (await fleet.post()).status_code == 200
+    assert len(node.inferences) == 2, "the first and the last"
 
 
 async def test_half_a_request_body(fleet: Fleet) -> None:

@@ -288,15 +288,26 @@ _ERROR_HEADERS: Final = frozenset({b"content-type", b"retry-after"})
 def node_headers(exchange: Exchange, planned: Iterable[tuple[bytes, bytes]] = ()) -> Headers:
     """What the node is told besides the body: by the client, by us, and as `planned` for this node."""
     given = exchange.headers
-    headers = [*_as_told(*map(given.get, _TO_NODE)), (b"x-request-id", exchange.request_id.encode("ascii")), *planned]
+    told: Sequence[tuple[bytes, bytes]]
+    try:
+        told = _as_told(*map(given.get, _TO_NODE))
+    except _TooLong:
+        told = _passed_on(_TO_NODE, map(given.get, _TO_NODE))
+    headers = [*told, (b"x-request-id", exchange.request_id.encode("ascii")), *planned]
     if b"traceparent" in given or b"tracestate" in given:
         headers += _passed_on(_OF_TRACE, map(given.get, _OF_TRACE))
     return headers
 
 
+class _TooLong(Exception):
+    """A header is longer than a node is told."""
+
+
 @lru_cache(maxsize=256)
 def _as_told(*values: bytes | None) -> tuple[tuple[bytes, bytes], ...]:
-    """The same for all requests of one client program."""
+    """The same for all requests of one client program. Raises: _TooLong, and what raises is not remembered."""
+    if any(value and len(value) > HEADER_BYTES for value in values):
+        raise _TooLong
     return tuple(_passed_on(_TO_NODE, values))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from routing.gateway import exchange
+from routing.gateway import attempt, exchange
 from tests.routing.conftest import Fleet, MakeFleet, bearer
 
 
@@ -65,6 +65,16 @@ async def test_no_header_is_long_enough_to_make_a_node_hang_up(fleet: Fleet) -> 
     assert response.status_code == 200
     assert node.inferences[0].headers["traceparent"] == "00-short-01"
     assert "user-agent" not in node.inferences[0].headers
+
+
+async def test_a_header_that_no_node_is_told_is_not_remembered(fleet: Fleet) -> None:
+    await fleet.add("model-a")
+    kept = set()
+    for letter in "abc":
+        headers = {**bearer(fleet.key), "User-Agent": letter * 2000}
+        await fleet.client.post("/v1/chat/completions", json={"model": "model-a"}, headers=headers)
+        kept.add(attempt._as_told.cache_info().currsize)
+    assert len(kept) == 1
 
 
 async def test_a_node_is_told_each_clients_own_headers(fleet: Fleet) -> None:

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.side_by_side.bodies import prose
+
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="llmlb-bench-")  # gone at the end
 os.environ["LLMLB_DATA_DIR"] = os.environ.get("BENCH_DATA_DIR") or _TEMPORARY.name
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmlb_site.settings")
 
 _dice = random.Random(7)
-_VOCABULARY = ["".join(_dice.choices("etaoinshrdlu", k=_dice.randint(2, 9))) for _ in range(3000)]
 
 
 def body(name: str) -> bytes:
-    """About 1 KB of JSON with words that compress as badly as prose does."""
-    words = " ".join(_dice.choices(_VOCABULARY, [1 / (n + 1) for n in range(3000)], k=150))
-    return json.dumps({"model": "model-1", name: [{"role": "user", "content": words}], "stream": False}).encode()
+    """About 1 KB of JSON with prose in it."""
+    return json.dumps({"model": "model-1", name: [{"role": "user", "content": prose(1000, _dice)}]}).encode()
 
 
 BODIES = [(body("messages"), body("choices")) for _ in range(200)]

@@ -1,18 +1,41 @@
-"""What is asked: a short question, a long prompt, a picture, a stream."""
+"""What is asked: a short question, a long prompt, a picture, a stream. The same bytes in every run."""
 
 from __future__ import annotations
 
+import base64
 import json
+import random
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
-SENTENCE: Final = "The quick brown fox keeps its promises to the lazy dog, most of them about load. "
-# Base64 without a repeat short enough to be compressed away by anything on the way.
-PICTURE: Final = "iVBORw0KGgoAAAANSUhEUgAA"
+SEED: Final = 7
+WORDS: Final = 20_000
+LETTERS: Final = "etaoinshrdlucmfwypvbgk"
+COMMONEST: Final = 3  # the larger, the less common are the commonest words (Zipf and Mandelbrot)
+LEAST_WORD_BYTES: Final = 3  # with the space after it
+PICTURE_BYTES: Final = 3_750_000  # 5 MB as base64
 
 
-def text_of(size: int) -> str:
-    return (SENTENCE * (size // len(SENTENCE) + 1))[:size]
+def prose(size: int, dice: random.Random) -> str:
+    """`size` characters of words as frequent as those of a language.
+
+    It compresses as badly as prose does: zstd's first level leaves 42 % of 100 KB, as it does of the text in `docs/`.
+    """
+    weights = [1 / (rank + COMMONEST) for rank in range(WORDS)]
+    return " ".join(dice.choices(vocabulary(), weights, k=size // LEAST_WORD_BYTES + 1))[:size]
+
+
+@cache
+def vocabulary() -> tuple[str, ...]:
+    dice = random.Random(SEED)
+    return tuple("".join(dice.choices(LETTERS, k=dice.randint(2, 9))) for _ in range(WORDS))
+
+
+def picture() -> str:
+    """Random bytes as base64: a PNG is compressed already, and looks no different to whoever compresses it."""
+    return base64.b64encode(random.Random(SEED).randbytes(PICTURE_BYTES)).decode()
 
 
 def chat(content: object, **members: object) -> bytes:
@@ -20,13 +43,16 @@ def chat(content: object, **members: object) -> bytes:
     return json.dumps(asked, separators=(",", ":")).encode()
 
 
-def all_bodies() -> dict[str, bytes]:
-    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE * (5_000_000 // 24)}"}}
+@cache
+def all_bodies() -> Mapping[str, bytes]:
+    dice = random.Random(SEED)
+    short, long = prose(900, dice), prose(100_000, dice)
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture()}"}}
     return {
-        "1 KB": chat(text_of(900)),
-        "100 KB": chat(text_of(100_000)),
-        "5 MB": chat([{"type": "text", "text": "What is this?"}, picture]),
-        "stream": chat(text_of(900), stream=True),
+        "1 KB": chat(short),
+        "100 KB": chat(long),
+        "5 MB": chat([{"type": "text", "text": "What is this?"}, image]),
+        "stream": chat(short, stream=True),
     }
 
 

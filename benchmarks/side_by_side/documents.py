@@ -51,7 +51,7 @@ def case_piece(found: Results, case: str) -> str:
 def run(found: Results, source: str) -> str:
     """What was measured, where, and with what."""
     lines = [f"`{found.note('command')}` on {found.note('date')}; every sample is in `{source}`.", ""]
-    lines += [f"- {name}: {found.note(name)}" for name in ("cores", "memory", "system") if found.note(name)]
+    lines += [f"- {name}: {found.note(name)}" for name in ("cores", "memory", "system", "python") if found.note(name)]
     lines += [f"- {name} {text}" for name, text in found.versions().items()]
     lines += [f"- not measured: {name}: {text}" for name, text in found.left_out().items()]
     return "\n".join(lines)

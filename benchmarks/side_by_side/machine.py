@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import signal
 import subprocess
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from types import FrameType
 from typing import Final
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
+_LIBC: Final = ctypes.CDLL(None)
 STOP_SECONDS: Final = 10.0
 # A gateway that uses less than this share of a core has nothing left to do but its clockwork.
 QUIET_SHARE: Final = 0.12
@@ -111,12 +114,29 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of the tree so far, with that of children that have ended."""
-    total = 0
+    """User and system time of the tree so far, with that of threads and children that have ended.
+
+    Of what runs it is exact to the nanosecond; children that have ended are counted in ticks of 10 ms.
+    """
+    total = 0.0
     for one in tree(pid):
         with contextlib.suppress(OSError):
-            total += sum(int(field) for field in _stat(one)[11:15])
-    return total / TICKS
+            total += time.clock_gettime(_cpu_clock(one)) + ended_children_seconds(one)
+    return total
+
+
+def ended_children_seconds(pid: int) -> float:
+    """User and system time of those that the process has waited for."""
+    return sum(int(field) for field in _stat(pid)[13:15]) / TICKS
+
+
+def _cpu_clock(pid: int) -> int:
+    """The clock that counts the CPU time of all threads of a process, also of another user's (POSIX)."""
+    clock = ctypes.c_int()
+    error = _LIBC.clock_getcpuclockid(pid, ctypes.byref(clock))
+    if error:
+        raise OSError(error, os.strerror(error))
+    return clock.value
 
 
 def resident_mb(pid: int) -> float:
@@ -177,8 +197,17 @@ def describe() -> dict[str, str]:
         "cores": f"{len(ALL_CORES)} of {model}",
         "memory": f"{memory} GiB",
         "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()}{_optimised()}",
     }
+
+
+def _optimised() -> str:
+    """A Python built without costs about a tenth more. Nothing where it does not know how it was built."""
+    arguments = sysconfig.get_config_var("CONFIG_ARGS")
+    if arguments is None:
+        return ""
+    is_optimised = "--enable-optimizations" in arguments
+    return f", built {'with' if is_optimised else 'without'} optimisations (--enable-optimizations)"
 
 
 def _lines(path: str) -> list[str]:

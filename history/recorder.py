@@ -70,15 +70,14 @@ class Recorder:
             self._rows_refused += 1
             return
         size = len(entry.request_body) + len(entry.response_body)
-        if size:
-            put = self._bytes_put + size
-            if put - self._bytes_taken > MAX_WAITING_BYTES:
-                entry.request_body = entry.response_body = b""
-                self._payloads_refused += 1
-            else:
-                self._bytes_put = put
+        if size and self._bytes_put + size - self._bytes_taken > MAX_WAITING_BYTES:
+            entry.request_body = entry.response_body = b""
+            self._payloads_refused += 1
+        else:
+            self._bytes_put += size
         waiting.append(entry)
-        if len(waiting) >= BATCH_ROWS and not self._wake.is_set():
+        is_batch = len(waiting) >= BATCH_ROWS or self._bytes_put - self._bytes_taken >= BATCH_BYTES
+        if is_batch and not self._wake.is_set():
             self._wake.set()
 
     def stop(self, timeout: float = 10.0) -> bool:

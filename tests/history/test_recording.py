@@ -15,6 +15,7 @@ import pytest
 from django.utils import timezone
 
 from access.models import User
+from history import recorder as recorder_module
 from history.entries import AttemptEntry
 from history.models import RequestAttempt, RequestPayload, RequestRecord, TokenTotal
 from history.payloads import seal, unpack
@@ -229,6 +230,16 @@ def test_put_costs_the_event_loop_nothing_to_speak_of(start_recorder: StartRecor
         recorder.put(entry)
         slowest = max(slowest, time.thread_time() - started)
     assert slowest < 0.01
+
+
+def test_a_batch_of_large_bodies_waits_for_no_clock(
+    start_recorder: StartRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "FLUSH_SECONDS", 600.0)
+    recorder = start_recorder()
+    for _ in range(recorder_module.BATCH_BYTES // 1_000_000 + 1):
+        recorder.put(make_entry(request_body=b"x" * 1_000_000))
+    eventually(RequestPayload.objects.exists, within=30.0)
 
 
 def test_what_was_put_just_before_the_end_is_kept(start_recorder: StartRecorder) -> None:

@@ -1,31 +1,29 @@
-"""The history at scale: `python benchmarks/history.py [rows]`, on LLMLB_DATABASE_URL or a fresh SQLite file.
+"""The history at scale: `python -m benchmarks.history [--postgresql] [--rows N]`.
 
-Fills the database (on PostgreSQL by itself, a day at a time; BENCH_DATA_DIR keeps SQLite's file for the next run), then
-times the first page, with its total, for each filter: milliseconds. On PostgreSQL also bytes a row with all indexes,
-and the time to drop a day (which ends the data's life: fill again).
+Fills a database of its own (SQLite with 1 000 000 requests in two minutes, PostgreSQL with 10 000 000 in six minutes
+and 6 GB), then times the first page, with its total, for each filter, and tells how many bytes a request takes; on
+PostgreSQL also how long it takes to drop a day. Prints the goals, and keeps everything in `benchmarks/results/`.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-_TEMPORARY = tempfile.TemporaryDirectory(prefix="llmlb-bench-")  # gone at the end
-os.environ["LLMLB_DATA_DIR"] = os.environ.get("BENCH_DATA_DIR") or _TEMPORARY.name
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmlb_site.settings")
+from benchmarks import at_scale
+from benchmarks.side_by_side import scale
+from benchmarks.side_by_side.results import Writer
+from benchmarks.side_by_side.samples import OURS, Sample, percentile
 
 MODELS = [f"model-{n}" for n in range(20)]
 SPAN = timedelta(days=7)
+REPEATS = 60
 _ERRORS = {503: "no_capable_nodes", 502: "node_connection_error", 404: "model_not_found", 400: "invalid_request_error"}
 
 
@@ -69,24 +67,16 @@ def entries(rows: int, end: datetime) -> Iterator[Any]:
 
 
 def fill(rows: int) -> None:
-    from django.core.management import call_command
     from django.db import connection
 
-    from history.models import RequestRecord
     from history.writer import Frame, write
 
-    call_command("migrate", verbosity=0)
-    missing = rows - RequestRecord.objects.count()
-    if missing <= 0:
-        return
-    started = time.perf_counter()
     if connection.vendor == "postgresql":
-        fill_days(missing)
-    else:
-        source = entries(missing, datetime.now(UTC))
-        while batch := list(islice(source, 1000)):
-            write(Frame(batch, [None] * len(batch)))
-    print(f"{missing} rows written in {time.perf_counter() - started:.0f} s")
+        fill_days(rows)
+        return
+    source = entries(rows, datetime.now(UTC))
+    while batch := list(islice(source, 1000)):
+        write(Frame(batch, [None] * len(batch)))
 
 
 # The same traffic as `entries`, made where it is kept. %s: a day's first id, its first moment, and how many requests.
@@ -151,13 +141,8 @@ def fill_days(rows: int) -> None:
         cursor.execute("VACUUM ANALYZE")
 
 
-def percentile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-def time_filters(repeats: int = 20) -> None:
-    """First page with its total, through the same function as page and API."""
+def time_filters(vendor: str) -> Iterator[Sample]:
+    """First page with its total, through the same function as page and API: each filter, then all of them together."""
     from history.filters import Filters
     from history.models import RequestRecord
     from history.queries import Page, find_page
@@ -192,7 +177,7 @@ def time_filters(repeats: int = 20) -> None:
         "until noon, and a model": {"end_time": end - 4.5 * day, "model_exact": "model-0"},
         "six days and a model": {"start_time": end - 6 * day, "model_exact": "model-0"},
         "text (common)": {"q": "node did not"},
-        "text 天気 (50 rows)": {"q": "天気"},
+        "text 天気 (rare)": {"q": "天気"},
         "text (not there)": {"q": "zzzz"},
         "text and six days and 5xx": {"q": "zzzz", "start_time": end - 6 * day, "status": "5xx"},
     }
@@ -204,53 +189,61 @@ def time_filters(repeats: int = 20) -> None:
         ("model, exact, page 1 000", {"model_exact": "model-0"}, 1_000),
         ("stream, page 1 000", {"stream": True}, 1_000),
     ]
-    print(f"{'filter':32}{'found':>10}{'p50 ms':>9}{'p95 ms':>9}")
     everything: list[float] = []
     for name, values, number in pages:
         taken = []
-        for _ in range(repeats):
+        for _ in range(REPEATS):
             started = time.perf_counter()
             page: Page = find_page(Filters(**values), number=number)
             taken.append((time.perf_counter() - started) * 1000)
         everything += taken
-        found = f"{page.total}{'' if page.is_exact else '+'}"
-        print(f"{name:32}{found:>10}{percentile(taken, 0.5):>9.1f}{percentile(taken, 0.95):>9.1f}")
-    print(f"{'all of them':32}{'':>10}{percentile(everything, 0.5):>9.1f}{percentile(everything, 0.95):>9.1f}")
+        figures = {"found": float(page.total), "is_exact": float(page.is_exact), **quantiles(taken)}
+        yield Sample(scale.filter_case(vendor, name), OURS, 0, figures)
+    yield Sample(scale.filter_case(vendor, "all of them"), OURS, 0, quantiles(everything))
 
 
-def measure_size() -> None:
+def quantiles(taken: list[float]) -> dict[str, float]:
+    return {"p50_ms": percentile(taken, 0.5), "p95_ms": percentile(taken, 0.95)}
+
+
+def row_bytes(rows: int) -> float:
+    """What a request takes with its attempt and all indexes, without bodies. Of SQLite it is the whole file."""
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT sum(pg_total_relation_size(c.oid)) / (SELECT count(*) FROM history_requestrecord) "
-            "FROM pg_class c WHERE relkind = 'r' AND relname ~ '^history_request(record|attempt)_'"
-        )
-        print(f"\n{cursor.fetchone()[0]:.0f} bytes a request with its attempt and all indexes, without bodies")
+        if connection.vendor == scale.POSTGRESQL:
+            cursor.execute(
+                "SELECT sum(pg_total_relation_size(oid)) FROM pg_class "
+                "WHERE relkind = 'r' AND relname ~ '^history_request(record|attempt)_'"
+            )
+        else:
+            cursor.execute(
+                "SELECT (page_count - freelist_count) * page_size "
+                "FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
+            )
+        return float(cursor.fetchone()[0]) / rows
 
 
-def drop_a_day() -> None:
+def drop_a_day() -> dict[str, float]:
     from history import partitions
 
     oldest = partitions.days()[0]
     started = time.perf_counter()
     dropped = partitions.drop_before(oldest + timedelta(days=1))
-    print(f"a day of {dropped} requests dropped in {(time.perf_counter() - started) * 1000:.0f} ms")
+    return {"drop_seconds": time.perf_counter() - started, "dropped_rows": float(dropped)}
 
 
-def main() -> None:
-    import django
-    from django.db import connection
-
-    django.setup()
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+def measure(vendor: str, rows: int, writer: Writer) -> None:
+    started = time.perf_counter()
     fill(rows)
-    print(f"{rows} rows, {connection.vendor}")
-    time_filters()
-    if connection.vendor == "postgresql":
-        measure_size()
-        drop_a_day()
+    writer.add_note("filled", f"{rows} requests in {time.perf_counter() - started:.0f} s")
+    for sample in time_filters(vendor):
+        writer.add(sample)
+    figures = {"rows": float(rows), "row_bytes": row_bytes(rows)}
+    if vendor == scale.POSTGRESQL:
+        figures |= drop_a_day()
+    writer.add(Sample(scale.whole_case(vendor), OURS, 0, figures))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(at_scale.main("history", sys.argv[1:], scale.FULL, measure))

@@ -13,12 +13,11 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import psycopg
-
+from benchmarks import database
 from benchmarks.side_by_side import bodies, gateways, machine, runs, samples
 from benchmarks.side_by_side.gateways import CannotStart, Gateway, Node, Ours
 from benchmarks.side_by_side.runs import Bench, Case
@@ -43,8 +42,8 @@ def measure(folder: Path) -> tuple[dict[str, float], int]:
         stack.callback(node.stop)
         running = []
         for count, name in enumerate((ONE, TWO), start=1):
-            database = stack.enter_context(own_database(postgresql, f"llmlb_bench_{os.getpid()}_{count}"))
-            settings = {"LLMLB_DATABASE_URL": database, "LLMLB_REDIS_URL": f"{redis}/{REDIS_DATABASES[name]}"}
+            url = stack.enter_context(database.on_server(postgresql, f"llmlb_bench_{os.getpid()}_{count}"))
+            settings = {"LLMLB_DATABASE_URL": url, "LLMLB_REDIS_URL": f"{redis}/{REDIS_DATABASES[name]}"}
             gateway = start(name, count, node, folder, settings)
             stack.callback(gateway.stop)
             running.append(gateway)
@@ -89,18 +88,6 @@ def compare(running: Sequence[Gateway], folder: Path) -> tuple[dict[str, float],
     if linear is not None:
         figures["linear"] = linear.median / (2 if has_cores() else 1)
     return figures, sum(sample.errors for sample in measured)
-
-
-@contextlib.contextmanager
-def own_database(server: str, name: str) -> Iterator[str]:
-    """An empty database on this server, gone at the end. Yields: its URL."""
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    try:
-        yield f"{server.rpartition('/')[0]}/{name}"
-    finally:
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
 
 
 def main() -> int:

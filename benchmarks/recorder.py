@@ -1,29 +1,30 @@
-"""What recording costs: `python benchmarks/recorder.py [rows]`, on LLMLB_DATABASE_URL or a fresh SQLite file.
+"""What recording costs: `python -m benchmarks.recorder [--postgresql] [--rows N]`, in a database of its own.
 
-For each way to keep bodies (1 KB asked, 1 KB answered): CPU of the whole process a request, as fast as it goes and at
-2 000 requests a second, how many a second it keeps up with, and how long `put` holds the event loop up.
+For each way to keep bodies (1 KB asked, 1 KB answered): how many rows a second it keeps up with and CPU of the whole
+process a row, as fast as it goes; then at 5 000 rows a second CPU, and how long `put` holds the event loop up. Prints
+the goals, and keeps everything in `benchmarks/results/`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
+import statistics
 import sys
-import tempfile
 import time
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks import at_scale
+from benchmarks.side_by_side import scale
 from benchmarks.side_by_side.bodies import prose
+from benchmarks.side_by_side.results import Writer
+from benchmarks.side_by_side.samples import OURS, Sample, percentile
 
-_TEMPORARY = tempfile.TemporaryDirectory(prefix="llmlb-bench-")  # gone at the end
-os.environ["LLMLB_DATA_DIR"] = os.environ.get("BENCH_DATA_DIR") or _TEMPORARY.name
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmlb_site.settings")
-
+ROWS = 20_000
+ROUNDS = 5
+MODES = ("none", "plain", scale.ENCRYPTED)
 _dice = random.Random(7)
 
 
@@ -74,8 +75,8 @@ def entries(count: int, *, bodies: bool) -> list[Any]:
     ]
 
 
-def measure(mode: str, rows: int, *, per_second: int | None) -> tuple[float, float, list[float]]:
-    """Returns: CPU µs a row, rows a second, how long each `put` took in µs, the shortest first."""
+def record(mode: str, rows: int, *, per_second: int | None) -> tuple[float, float, list[float]]:
+    """Returns: CPU µs a row, rows a second until all are in the database, how long each `put` took in µs."""
     from history.recorder import Recorder
 
     ready = entries(rows, bodies=mode != "none")
@@ -92,27 +93,26 @@ def measure(mode: str, rows: int, *, per_second: int | None) -> tuple[float, flo
     assert recorder.stop(120)
     seconds = time.perf_counter() - started
     assert recorder.health().written == rows, recorder.health()
-    return (time.process_time() - cpu) / rows * 1e6, rows / seconds, sorted(took)
+    return (time.process_time() - cpu) / rows * 1e6, rows / seconds, took
 
 
-def main() -> None:
-    import django
-    from django.core.management import call_command
-    from django.db import connection
-
-    django.setup()
-    call_command("migrate", verbosity=0)
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    print(f"{rows} rows, {connection.vendor}")
-    print(
-        f"{'bodies':12}{'µs a row':>10}{'rows/s':>9}{'µs a row at 2 000/s':>22}{'put p50, µs':>14}{'p99':>8}{'max':>9}"
-    )
-    for mode in ("none", "plain", "encrypted"):
-        fast, speed, _ = measure(mode, rows, per_second=None)
-        paced, _, put = measure(mode, rows // 2, per_second=2000)
-        p50, p99 = put[len(put) // 2], put[len(put) * 99 // 100]
-        print(f"{mode:12}{fast:>10.1f}{speed:>9.0f}{paced:>22.1f}{p50:>14.1f}{p99:>8.1f}{put[-1]:>9.0f}")
+def measure(vendor: str, rows: int, writer: Writer) -> None:
+    """The ways in turns, so that what disturbs one round disturbs all."""
+    for round in range(ROUNDS):
+        for mode in MODES:
+            cpu, per_second, _ = record(mode, rows, per_second=None)
+            paced, _, put = record(mode, rows // 2, per_second=scale.PACE)
+            figures = {
+                "cpu_us": cpu,
+                "per_second": per_second,
+                "paced_cpu_us": paced,
+                "put_mean_us": statistics.fmean(put),
+                "put_p50_us": percentile(put, 0.5),
+                "put_p99_us": percentile(put, 0.99),
+                "put_max_us": max(put),
+            }
+            writer.add(Sample(scale.recorder_case(vendor, mode), OURS, round, figures))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(at_scale.main("recorder", sys.argv[1:], dict.fromkeys(scale.FULL, ROWS), measure))

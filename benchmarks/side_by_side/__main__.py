@@ -9,17 +9,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from benchmarks.side_by_side import documents, gateways, install, machine, report, results
 from benchmarks.side_by_side.peers import PEERS
-from benchmarks.side_by_side.results import Writer
 from benchmarks.side_by_side.session import Plan, Session
 
 FULL_MINUTES: Final = 24.0
@@ -41,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     install_peers(options)
     os.sched_setaffinity(0, machine.LOAD_CORES)
-    writer = begin(arguments, quick=options.quick)
+    writer = results.begin("benchmarks.side_by_side", arguments, whole=not arguments)
     minutes = options.minutes or (QUICK_MINUTES if options.quick else FULL_MINUTES)
     plan = Plan(options.quick, options.only, options.c, options.rows, options.rounds, time.monotonic() + minutes * 60)
     try:
@@ -89,25 +86,8 @@ def install_peers(options: argparse.Namespace) -> None:
                 install.program_of(peer)
 
 
-def begin(arguments: Sequence[str], *, quick: bool) -> Writer:
-    """The results file, with what must be known of the run at its top."""
-    now = datetime.now().astimezone()
-    name = f"{now:%Y-%m-%d-%H%M%S}{'-quick' if quick or arguments else ''}.txt"
-    # Only a whole run is worth keeping by itself; parts are for who makes them.
-    folder = results.FOLDER if not arguments else install.CACHE / "results"
-    writer = Writer(folder / name)
-    writer.add_note("command", shlex.join(["python", "-m", "benchmarks.side_by_side", *arguments]))
-    writer.add_note("date", f"{now:%Y-%m-%d}")
-    for what, value in machine.describe().items():
-        writer.add_note(what, value)
-    return writer
-
-
 def latest() -> Path:
-    found = sorted(results.FOLDER.glob("*.txt"))
-    if not found:
-        sys.exit("no results yet: run `make bench` first")
-    return found[-1]
+    return results.latest() or sys.exit("no results yet: run `make bench` first")
 
 
 def list_peers() -> int:

@@ -6,11 +6,11 @@ A mark is `<!-- figures: NAME -->`, its end `<!-- figures end -->`; names are th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks.side_by_side import goals, picture, report, results, samples
+from benchmarks.side_by_side import goals, picture, report, results, samples, scale
 from benchmarks.side_by_side.goals import C16
 from benchmarks.side_by_side.results import Results
 from benchmarks.side_by_side.samples import OURS
@@ -22,11 +22,14 @@ PICTURES: Final[Mapping[Path, picture.Palette]] = {
     ROOT / "docs" / "images" / "performance.svg": picture.LIGHT,
     ROOT / "docs" / "images" / "performance-dark.svg": picture.DARK,
 }
-SOURCE: Final = re.compile(r"`benchmarks/results/(?P<name>[\w.-]+\.txt)`")
+SOURCE: Final = re.compile(r"`benchmarks/results/([\w.-]+\.txt)`")
 
 
-def fill(text: str, found: Results, source: str) -> str:
-    """The document with this run's figures. Raises KeyError where a mark has a name that is not known."""
+def fill(text: str, found: Results, source: str, history: Mapping[str, Results]) -> str:
+    """The document with this run's figures, and those of the history's own runs by their files' names.
+
+    Raises KeyError where a mark has a name that is not known.
+    """
 
     def piece(match: re.Match[str]) -> str:
         name = match["name"]
@@ -35,6 +38,8 @@ def fill(text: str, found: Results, source: str) -> str:
             made = case_piece(found, case)
         elif name == "run":
             made = run(found, source)
+        elif name == "history":
+            made = scale.piece(history)
         else:
             made = PIECES[name](found)
         return f"{match[1]}{made}\n{match[3]}"
@@ -97,20 +102,25 @@ PIECES: Final[Mapping[str, Callable[[Results], str]]] = {
 }
 
 
-def named_source() -> Path | None:
-    """The results file that the documents have their figures from; None before the first."""
-    name = SOURCE.search(DOCUMENTS[0].read_text())
-    return results.FOLDER / name["name"] if name else None
+def named() -> dict[str, Path]:
+    """The results files that the documents have their figures from, by their kind."""
+    return {
+        results.kind_of(path): path
+        for name in SOURCE.findall(DOCUMENTS[0].read_text())
+        for path in (results.FOLDER / name,)
+    }
 
 
-def made_from(path: Path) -> dict[Path, str]:
-    """Every document and picture as this results file wants it."""
+def made_from(path: Path, history: Iterable[Path]) -> dict[Path, str]:
+    """Every document and picture as these results files want it."""
     found, source = results.read(path), f"benchmarks/results/{path.name}"
-    made = {document: fill(document.read_text(), found, source) for document in DOCUMENTS}
+    runs = {one.name: results.read(one) for one in history}
+    made = {document: fill(document.read_text(), found, source, runs) for document in DOCUMENTS}
     return made | {place: picture.draw(found, palette) for place, palette in PICTURES.items()}
 
 
 def write(path: Path) -> None:
-    """Fill every document, and draw the pictures."""
-    for place, text in made_from(path).items():
+    """Fill every document, with the latest of the history's runs, and draw the pictures."""
+    history = filter(None, (results.latest(kind) for kind in scale.KINDS))
+    for place, text in made_from(path, history).items():
         place.write_text(text)

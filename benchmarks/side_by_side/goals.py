@@ -105,10 +105,10 @@ GOALS: Final = (
 )
 
 
-def rows(measured: Measured) -> list[list[str]]:
+def rows(measured: Measured, goals: Sequence[Goal] = GOALS) -> list[list[str]]:
     """Goal, limit, figure with its range, whether it is met, and the command that prints it."""
     found = []
-    for goal in GOALS:
+    for goal in goals:
         spread = goal.figure(measured)
         limit = f"{'≥' if goal.at_least else '≤'} {goal.limit:g} {goal.unit}"
         if spread is None:

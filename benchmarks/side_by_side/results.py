@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from benchmarks.side_by_side import samples
+from benchmarks.side_by_side import install, machine, samples
 from benchmarks.side_by_side.samples import Sample
 from tests.support.product import ROOT
 
 FOLDER: Final = ROOT / "benchmarks" / "results"
 NOTE: Final = "# "
+STAMP: Final = "%Y-%m-%d-%H%M%S"  # what the name of a file begins with; its kind follows
+STAMP_LENGTH: Final = len("2026-11-22-080650")
 
 
 @dataclass
@@ -56,6 +61,30 @@ class Writer(Results):
 
     def close(self) -> None:
         self._file.close()
+
+
+def begin(module: str, arguments: Sequence[str], *, kind: str = "", whole: bool) -> Writer:
+    """The results file of a run that begins now, with what must be known of it at its top.
+
+    Only a `whole` run is worth keeping by itself; parts are for who makes them.
+    """
+    now = datetime.now().astimezone()
+    name = "-".join(filter(None, (now.strftime(STAMP), kind, "" if whole else "part")))
+    writer = Writer((FOLDER if whole else install.CACHE / "results") / f"{name}.txt")
+    writer.add_note("command", shlex.join(["python", "-m", module, *arguments]))
+    writer.add_note("date", f"{now:%Y-%m-%d}")
+    for what, value in machine.describe().items():
+        writer.add_note(what, value)
+    return writer
+
+
+def kind_of(path: Path) -> str:
+    """What a file has results of; "" for gateways side by side."""
+    return path.stem[STAMP_LENGTH:].removeprefix("-")
+
+
+def latest(kind: str = "") -> Path | None:
+    return max((path for path in FOLDER.glob("*.txt") if kind_of(path) == kind), default=None)
 
 
 def read(path: Path) -> Results:

@@ -70,11 +70,11 @@ def test_results_are_read_as_they_were_written(tmp_path: Path, capsys: pytest.Ca
 def test_what_stands_between_marks_is_made_anew() -> None:
     end = "<!-- figures end -->"
     text = f"Before\n<!-- figures: claim -->\nold\n{end}\nafter\n<!-- figures: goals -->\n{end}\n"
-    filled = documents.fill(text, run(), "benchmarks/results/x.txt")
+    filled = documents.fill(text, run(), "benchmarks/results/x.txt", {})
     assert "old" not in filled
     assert filled.startswith("Before\n<!-- figures: claim -->\nOne request costs llmlb 66 µs of CPU")
     assert "136 × less than LiteLLM" in filled
-    assert documents.fill(filled, run(), "benchmarks/results/x.txt") == filled
+    assert documents.fill(filled, run(), "benchmarks/results/x.txt", {}) == filled
 
 
 def test_a_claim_says_nothing_of_whom_it_did_not_meet() -> None:
@@ -93,7 +93,7 @@ def test_the_picture_shows_every_gateway_that_made_no_errors(palette: picture.Pa
 
 
 def test_documents_and_pictures_agree_with_the_results_that_they_name() -> None:
-    source = documents.named_source()
-    assert source is not None
-    for place, text in documents.made_from(source).items():
+    named = documents.named()
+    source = named.pop("")
+    for place, text in documents.made_from(source, named.values()).items():
         assert place.read_text() == text, f"run: python -m benchmarks.side_by_side --write-docs {source.name}"

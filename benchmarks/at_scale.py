@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -28,6 +29,7 @@ def main(what: str, arguments: Sequence[str], rows: Mapping[str, int], measure: 
             writer = results.begin(module, arguments, kind=f"{what}-{vendor}", whole=options.rows is None)
             writer.add_note("llmlb", install.our_version())
             writer.add_note("database", server)
+            writer.add_note("load average before", f"{os.getloadavg()[0]:.1f}")
             try:
                 measure(vendor, options.rows or rows[vendor], writer)
             finally:

@@ -194,8 +194,9 @@ def recorder_table(measured: Measured) -> str:
 def sources(runs: Mapping[str, Results]) -> str:
     """Where the figures come from: results files by their names."""
     return "\n".join(
-        f"- `{found.note('command')}` on {found.note('date')}: `benchmarks/results/{name}`; {found.note('cores')}, "
-        f"{found.note('system')}, Python {found.note('python')}; llmlb {found.note('llmlb')}, {found.note('database')}"
+        f"- `{found.note('command')}` on {found.note('date')}: `benchmarks/results/{name}`; llmlb {found.note('llmlb')}, "
+        f"{found.note('database')}; {found.note('cores')}, {found.note('system')}, Python {found.note('python')}; "
+        f"load average before it: {found.note('load average before')}"
         for name, found in runs.items()
     )
 

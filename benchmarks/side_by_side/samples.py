@@ -23,8 +23,10 @@ class Sample:
     errors: int = 0
 
     def line(self) -> str:
-        """As kept in the results: one line of JSON."""
-        rounded = {name: float(f"{value:.5g}") for name, value in self.figures.items()}
+        """As kept in the results: one line of JSON. What was counted stays whole, what was measured has five digits."""
+        rounded = {
+            name: value if float(value).is_integer() else float(f"{value:.5g}") for name, value in self.figures.items()
+        }
         return json.dumps({**asdict(self), "figures": rounded})
 
 

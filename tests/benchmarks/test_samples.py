@@ -55,7 +55,7 @@ def test_rounds_that_one_missed_are_left_out() -> None:
 
 
 def test_a_sample_is_read_as_it_was_written() -> None:
-    written = Sample("stream, c=64", "llmlb", 4, {"cpu_us": 41.25, "gap_p99_ms": 22.0}, 3)
+    written = Sample("stream, c=64", "llmlb", 4, {"cpu_us": 41.25, "gap_p99_ms": 22.0, "chunks": 1_234_567}, 3)
     assert samples.read(f"# a note\n{written.line()}\n\n| a table |\n") == [written]
 
 

@@ -17,7 +17,7 @@ from benchmarks.side_by_side.samples import OURS
 from tests.support.product import ROOT
 
 MARKED: Final = re.compile(r"(<!-- figures: (?P<name>[^>]+?) -->\n).*?(<!-- figures end -->)", re.DOTALL)
-DOCUMENTS: Final = (ROOT / "docs" / "performance.md", ROOT / "README.md")
+DOCUMENTS: Final = (ROOT / "docs" / "performance.md", ROOT / "docs" / "scaling.md", ROOT / "README.md")
 PICTURES: Final[Mapping[Path, picture.Palette]] = {
     ROOT / "docs" / "images" / "performance.svg": picture.LIGHT,
     ROOT / "docs" / "images" / "performance-dark.svg": picture.DARK,
@@ -82,7 +82,7 @@ def single(*cases: str) -> Callable[[Results], str]:
 
     def made(found: Results) -> str:
         rows = [
-            [name.replace("_", " "), f"{value:.1f}"]
+            [name.replace("_", " "), f"{value:.{2 if value < 10 else 1}f}"]
             for case in cases
             for sample in samples.of(found.measured, case, OURS)
             for name, value in sample.figures.items()
@@ -92,6 +92,18 @@ def single(*cases: str) -> Callable[[Results], str]:
     return made
 
 
+def memory_of_processes(found: Results) -> str:
+    """One sentence for the page on scaling."""
+    one, two = (
+        samples.figure(found.measured, goals.PROCESSES, OURS, f"{name}, pss_mb") for name in (goals.ONE, goals.TWO)
+    )
+    if one is None or two is None:
+        return "Not measured yet."
+    return (
+        f"Under load one process takes {one.median:.0f} MB, and a `serve` of two with its parent {two.median:.0f} MB."
+    )
+
+
 PIECES: Final[Mapping[str, Callable[[Results], str]]] = {
     "claim": claim,
     "goals": report.goals_table,
@@ -99,6 +111,7 @@ PIECES: Final[Mapping[str, Callable[[Results], str]]] = {
     "many streams": single(goals.MANY),
     "choosing": single(goals.CHOOSING),
     "processes": single(goals.PROCESSES),
+    "memory of processes": memory_of_processes,
 }
 
 

@@ -69,10 +69,10 @@ class Node:
     start_seconds = 0.0
     key = KEY
 
-    def __init__(self, folder: Path, *, chunks: int, interval: float) -> None:
+    def __init__(self, folder: Path, *, chunks: int, interval: float, on: set[int] = machine.LOAD_CORES) -> None:
         self.port = free_port()
         command = [sys.executable, "-m", "benchmarks.mock_node", str(self.port), str(chunks), str(interval)]
-        self._process = machine.Process(command, folder / "node.log", on=machine.LOAD_CORES)
+        self._process = machine.Process(command, folder / "node.log", on=on)
         with stopped_if_interrupted(self.stop):
             wait_for_answer(self.url, self.key, ended=self._process.has_ended, words=self._process.last_words)
 

@@ -14,6 +14,9 @@ AT_REST: Final = "at rest"
 MANY: Final = "1 000 streams"
 CHOOSING: Final = "choosing a node"
 PROCESSES: Final = "processes"
+ONE, TWO = "one process on one core", "two processes on two cores"
+TWO_CORES: Final = "linear on two cores"
+ONE_CORE: Final = "linear on one core"
 C1: Final = "1 KB, c=1"
 C16: Final = "1 KB, c=16"
 STREAM: Final = "stream, c=64"
@@ -95,10 +98,18 @@ GOALS: Final = (
     ),
     Goal("whole product at rest: memory", 150, "MB", own(AT_REST, "pss_mb"), f"{SIDE} --rows rest", digits=0),
     Goal(
-        "two processes on PostgreSQL and Redis, of linear",
+        "two processes on two cores: requests/s ÷ twice those of one on one core",
         0.9,
         "×",
-        own(PROCESSES, "linear"),
+        own(PROCESSES, TWO_CORES),
+        "python -m benchmarks.processes",
+        at_least=True,
+    ),
+    Goal(
+        "two processes on one core (SCHED_BATCH): CPU per request of one ÷ theirs",
+        0.9,
+        "×",
+        own(PROCESSES, ONE_CORE),
         "python -m benchmarks.processes",
         at_least=True,
     ),

@@ -193,11 +193,15 @@ def recorder_table(measured: Measured) -> str:
 
 def sources(runs: Mapping[str, Results]) -> str:
     """Where the figures come from: results files by their names."""
-    return "\n".join(
-        f"- `{found.note('command')}` on {found.note('date')}: `benchmarks/results/{name}`; llmlb {found.note('llmlb')}, "
-        f"{found.note('database')}; {found.note('cores')}, {found.note('system')}, Python {found.note('python')}; "
+    return "\n".join(_source(name, found) for name, found in runs.items())
+
+
+def _source(name: str, found: Results) -> str:
+    machine = f"{found.note('cores')}, {found.note('system')}, Python {found.note('python')}"
+    return (
+        f"- `{found.note('command')}` on {found.note('date')}: `benchmarks/results/{name}`; "
+        f"llmlb {found.note('llmlb')}, {found.note('database')}; {machine}; "
         f"load average before it: {found.note('load average before')}"
-        for name, found in runs.items()
     )
 
 

@@ -9,6 +9,7 @@ import zlib
 import pytest
 
 from benchmarks.side_by_side import bodies
+from routing.protocols.vision import check_pictures
 
 
 @pytest.mark.parametrize(("name", "least", "size"), [("1 KB", 0.45, 1e3), ("100 KB", 0.35, 1e5), ("5 MB", 0.74, 5e6)])
@@ -19,6 +20,11 @@ def test_bodies_are_as_long_as_they_say_and_compress_as_badly_as_what_they_stand
     assert len(body) == pytest.approx(size, rel=0.1)
     assert len(zlib.compress(body)) >= least * len(body)
     assert json.loads(body)["model"] == "bench"
+
+
+def test_the_picture_is_one_to_a_gateway_that_looks_at_it() -> None:
+    asked = json.loads(bodies.all_bodies()["5 MB"])
+    assert check_pictures(asked["messages"], "messages", 1)
 
 
 def test_bodies_are_the_same_in_every_run() -> None:

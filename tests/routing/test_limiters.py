@@ -294,6 +294,6 @@ async def test_whoever_leaves_before_the_answer_holds_nothing(case: Case) -> Non
         return  # in memory nothing is waited for
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
-    await case.other.read([limit])
-    (reading,) = await case.limiter.read([limit])
-    assert set(reading) == {0}
+    async with asyncio.timeout(10):  # what was reserved is given back when the answer comes, whoever asks before
+        while set((await case.limiter.read([limit]))[0]) != {0}:
+            await asyncio.sleep(0.01)

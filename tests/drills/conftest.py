@@ -23,6 +23,7 @@ from tests.support.product import Product
 FULL_SECONDS: Final = 600
 ROW: Final = "drill"
 HEADINGS: Final = ("drill", "figure", "goal", "ok")
+DRILLS: Final = pytest.StashKey[list[str]]()  # the ids of all that there are, whether or not they are to run
 
 MakeNodeProcess = Callable[..., NodeProcess]
 
@@ -37,7 +38,7 @@ class Drill:
 
     def record(self, name: str, figure: str, *, goal: str, ok: bool) -> None:
         """One row of the table at the end of the run. Where the goal is missed, the test fails when it is over."""
-        self._rows.append((ROW, [name, figure, goal, "yes" if ok else "NO"]))
+        self._rows.append((ROW, [name, figure, goal, "yes" if ok else "missed"]))
         if not ok:
             self.missed.append(f"{name}: {figure}; the goal is {goal}")
 
@@ -75,10 +76,13 @@ def node_process() -> Iterator[MakeNodeProcess]:
         yield make
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before any is deselected
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In full form a drill may take its time; those that take longer still say so themselves."""
-    for item in items:
-        if is_full() and item.path.parent.name == "drills" and item.get_closest_marker("timeout") is None:
+    drills = [item for item in items if item.path.parent.name == "drills"]
+    config.stash[DRILLS] = [item.nodeid for item in drills]
+    for item in drills:
+        if is_full() and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(FULL_SECONDS))
 
 
@@ -88,11 +92,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     calls = [report for report in reports if getattr(report, "when", "") == "call"]
     told = [(report, row) for report in calls for name, row in report.user_properties if name == ROW]
-    if not told:
-        return
-    terminalreporter.section("failure drills")
-    terminalreporter.write_line("\n".join(as_table([list(HEADINGS), *(row for _report, row in told)])))
+    if told:
+        terminalreporter.section("failure drills")
+        terminalreporter.write_line("\n".join(as_table([list(HEADINGS), *(row for _report, row in told)])))
     if path := os.environ.get("LLMLB_DRILL_TABLE"):  # for the documentation, with what to type for each row
+        whole = {report.nodeid for report, _row in told if report.passed}  # a goal is missed after the call
+        if missing := [drill for drill in terminalreporter.config.stash[DRILLS] if drill not in whole]:
+            terminalreporter.write_line(f"no table for the documentation, without {', '.join(map(test_of, missing))}")
+            return
         rows = [[*row, f"`-k {test_of(report.nodeid)}`"] for report, row in told]
         Path(path).write_text("\n".join(as_table([[*HEADINGS, "ARGS"], *rows])) + "\n")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +34,16 @@ def memory(product: Product) -> int:
     """Resident bytes of the product's process."""
     status = Path(f"/proc/{product.process.pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def seconds_until(reached: Callable[[], object], *, within: float) -> float:
+    """How long that takes; infinity where it takes longer than `within`. Of what a drill measures."""
+    began = time.monotonic()
+    try:
+        wait_until(reached, seconds=within, what="it is reached")
+    except AssertionError:
+        return math.inf
+    return time.monotonic() - began
 
 
 def held(product: Product) -> tuple[int, int]:

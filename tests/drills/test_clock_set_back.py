@@ -12,7 +12,7 @@ import httpx
 from tests.blackbox.conftest import MakeProduct
 from tests.drills.clients import request
 from tests.drills.conftest import Drill, MakeNodeProcess
-from tests.drills.fleet import load, lost, routed, status_of
+from tests.drills.fleet import load, lost, routed, seconds_until, status_of
 from tests.support.product import ROOT, Product, wait_until
 
 PER_MINUTE = 5
@@ -46,13 +46,10 @@ def test_a_clock_that_is_set_back(
     )
     the_rate_window_is_a_minute(running, limited, drill)
     the_history_is_in_order(running, drill)
-    began = time.monotonic()
     node.kill()
-    wait_until(lambda: status_of(running, number) == "offline", seconds=30, what="its death is seen")
-    died, began = time.monotonic() - began, time.monotonic()
+    died = seconds_until(lambda: status_of(running, number) == "offline", within=30)
     node.start()
-    wait_until(lambda: status_of(running, number) == "online", seconds=30, what="its return is seen")
-    back = time.monotonic() - began
+    back = seconds_until(lambda: status_of(running, number) == "online", within=30)
     drill.record(
         "clock set back by an hour: a node's death and return",
         f"seen after {died:.1f} s and {back:.1f} s",
@@ -94,13 +91,13 @@ def the_history_is_in_order(product: Product, drill: Drill) -> None:
     """Newest first, though the clock says otherwise of those before the step."""
     sent = [f"order-{number}" for number in range(10)]
     for id in sent:
-        assert ask(product, product.key, id).status_code == 200
+        ask(product, product.key, id)
 
     def listed() -> list[str]:
         page = product.get("/api/dashboard/request-responses", params={"per_page": 100}).json()["records"]
         return [record["request_id"] for record in page if record["request_id"]]
 
-    wait_until(lambda: sent[-1] in listed(), seconds=10, what="the last one is in the history")
+    seconds_until(lambda: sent[-1] in listed(), within=10)
     in_order = [id for id in listed() if id in sent] == sent[::-1] and listed()[: len(sent)] == sent[::-1]
     drill.record(
         "clock set back by an hour: the history",

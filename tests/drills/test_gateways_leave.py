@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import time
@@ -15,7 +16,7 @@ import pytest
 from tests.blackbox.conftest import MakeProduct
 from tests.drills.clients import Answer, Client, Clients, percentile, request
 from tests.drills.conftest import Drill, MakeNodeProcess
-from tests.drills.fleet import routed
+from tests.drills.fleet import routed, seconds_until
 from tests.scaled.conftest import database, redis_server, shared
 from tests.support.product import Product, wait_until
 
@@ -62,7 +63,7 @@ def test_a_gateway_that_is_stopped_breaks_nothing(
     node = node_process(latency=3.0, **STREAM)
     routed(running, node)
 
-    async def stop_with_all_in_flight() -> tuple[list[Answer | None], list[Answer | None], float]:
+    async def stop_with_all_in_flight() -> tuple[list[Answer | None], list[Answer | None], float, int]:
         clients = Clients(running)
         whole = [asyncio.create_task(clients.ask(request(running))) for _ in range(count // 2)]
         streamed = [asyncio.create_task(clients.ask(request(running, stream=True))) for _ in range(count // 2)]
@@ -71,14 +72,17 @@ def test_a_gateway_that_is_stopped_breaks_nothing(
         answers = list(await asyncio.gather(*whole)), list(await asyncio.gather(*streamed))
         began = time.monotonic()
         code = await asyncio.to_thread(running.wait)
-        assert code == 0
         clients.close()
-        return (*answers, time.monotonic() - began)
+        return (*answers, time.monotonic() - began, code)
 
-    whole, streamed, left = asyncio.run(stop_with_all_in_flight())
+    whole, streamed, left, code = asyncio.run(stop_with_all_in_flight())
     cut = broken(whole) + broken(streamed, b"[DONE]")
-    figure = f"{cut} of {count} broken, gone {left:.1f} s after the last"
-    drill.record(f"gateway SIGTERM with {count} in flight, half of them streams", figure, goal="0 broken", ok=cut == 0)
+    drill.record(
+        f"gateway SIGTERM with {count} in flight, half of them streams",
+        f"{cut} of {count} broken, gone {left:.1f} s after the last, exit code {code}",
+        goal="0 broken, exit code 0",
+        ok=cut == 0 and code == 0,
+    )
 
 
 def in_flight(product: Product) -> int:
@@ -116,22 +120,24 @@ def test_gateways_renewed_under_load_fail_nobody(
     least = 10_000 if drill.full else 500
     before = children(gateway)
 
-    async def renew() -> list[Answer | None]:
+    async def renew() -> tuple[list[Answer | None], float]:
         stop = asyncio.Event()
         load = asyncio.create_task(closed_loop(gateway, "rolling", stop, clients=16, least=least))
         await asyncio.sleep(0.5)
         gateway.process.send_signal(signal.SIGHUP)
-        await asyncio.to_thread(
-            wait_until, lambda: not children(gateway) & before, seconds=120, what="all processes are new"
-        )
+        took = await asyncio.to_thread(seconds_until, lambda: not children(gateway) & before, within=120)
         stop.set()
-        return await load
+        return await load, took
 
-    answers = asyncio.run(renew())
+    answers, took = asyncio.run(renew())
     failed = broken(answers)
     slow = percentile([each.seconds for each in answers if each is not None], 0.99) * 1000
-    figure = f"{failed} of {len(answers)} failed, p99 {slow:.0f} ms"
-    drill.record("rolling restart of two processes (SIGHUP) under load", figure, goal="0 failed", ok=failed == 0)
+    drill.record(
+        "rolling restart of two processes (SIGHUP) under load",
+        f"{failed} of {len(answers)} failed, p99 {slow:.0f} ms, both new after {took:.0f} s",
+        goal="0 failed, both new",
+        ok=failed == 0 and took < math.inf,
+    )
 
 
 @needs_servers
@@ -164,10 +170,13 @@ def test_two_gateways_never_give_a_node_more_than_it_takes_and_are_fair(
 
     time.sleep(2)  # the limit is known to all
     answers = asyncio.run(load())
-    assert broken(answers) == 0
-    most = node.state()["max_in_flight"]
-    figure = f"{most} at once, of {many + 10} requests through three processes"
-    drill.record(f"a node that takes {limit}, shared by two gateways", figure, goal=f"≤ {limit}", ok=most <= limit)
+    most, failed = node.state()["max_in_flight"], broken(answers)
+    drill.record(
+        f"a node that takes {limit}, shared by two gateways",
+        f"{most} at once, {failed} of {many + 10} requests through three processes failed",
+        goal=f"≤ {limit}, 0 failed",
+        ok=most <= limit and failed == 0,
+    )
     last = len(order) - order[::-1].index("guest")
     figure = f"its 10 were among the next {last}"
     drill.record(
@@ -202,12 +211,16 @@ def test_a_gateway_that_is_killed_holds_no_slot_for_long(
         await waiting.send(request(survivor, model="held", stream=True))
         began = time.monotonic()
         await asyncio.to_thread(victim.kill)
-        async with asyncio.timeout(2 * FREE_SECONDS):
-            await waiting.read_some()
+        try:
+            async with asyncio.timeout(2 * FREE_SECONDS):
+                await waiting.read_some()
+            free = time.monotonic() - began
+        except TimeoutError:
+            free = math.inf
         for client in (*held, waiting):
             client.abort()
         finished.close()
-        return time.monotonic() - began
+        return free
 
     free = asyncio.run(hold_and_kill())
     rows = survivor.get("/api/dashboard/request-responses", params={"model": "quick", "per_page": 100}).json()

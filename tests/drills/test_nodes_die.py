@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections import Counter
@@ -112,13 +113,13 @@ def test_a_node_that_accepts_and_never_answers(fleet: Fleet, drill: Drill) -> No
         silent.freeze()
 
     answers = asyncio.run(load(running, rate=rate, seconds=seconds, beside=freeze))
-    waited = sorted(answer.seconds for answer in answers if answer)
-    late = sum(second > 5 for second in waited)
+    waited = [answer.seconds for answer in answers if answer]
+    late, longest = sum(second > 5 for second in waited), max(waited, default=math.inf)
     drill.record(
         "node that accepts and never answers (time-out 10 s), another one holds the model",
-        f"{loss(answers)}, {late} waited for the time-out, the longest {waited[-1]:.1f} s",
+        f"{loss(answers)}, {late} waited for the time-out, the longest {longest:.1f} s",
         goal="0 lost, ≤ 11 s",
-        ok=not lost(answers) and waited[-1] <= 11,
+        ok=not lost(answers) and longest <= 11,
     )
 
 

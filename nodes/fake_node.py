@@ -321,12 +321,15 @@ class FakeNode:
             "requests": len(self.seen),
             "inferences": len(self.inferences),
             "aborted": sum(request.aborted for request in self.seen),
-            "aborted_at": {
-                request.headers.get("x-request-id"): request.aborted_at for request in self.seen if request.aborted
-            },
+            "aborted_at": {_id_of(request): request.aborted_at for request in self.seen if request.aborted},
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,
         }
+
+
+def _id_of(request: SeenRequest) -> str | None:
+    """Who is asked as a cloud provider is not told the request's id, but what the client's program is called."""
+    return request.headers.get("x-request-id") or request.headers.get("user-agent")
 
 
 def _error(status: int) -> dict[str, Any]:

@@ -11,12 +11,23 @@ from typing import Any, Final
 from tests.support.product import Product
 
 # One request of each dialect: its path, what it asks, and what its stream ends with when all is well.
+WAV: Final = b"RIFF\x24\x00\x00\x00WAVEfmt "
 MESSAGES: Final = [{"role": "user", "content": "Hello"}]
 DIALECTS: Final[dict[str, tuple[str, dict[str, Any], bytes]]] = {
     "chat": ("/v1/chat/completions", {"messages": MESSAGES}, b"[DONE]"),
     "completions": ("/v1/completions", {"prompt": "Hello"}, b"[DONE]"),
     "responses": ("/v1/responses", {"input": "Hello"}, b"event: response.completed"),
     "messages": ("/v1/messages", {"messages": MESSAGES, "max_tokens": 50}, b"event: message_stop"),
+}
+# One request of every API: its path, and what it asks. That of a transcription is a form: see `upload`.
+TRANSCRIPTION: Final = "transcription"
+APIS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    **{name: (path, asked) for name, (path, asked, _end) in DIALECTS.items()},
+    "embeddings": ("/v1/embeddings", {"input": "Hello"}),
+    "rerank": ("/v1/rerank", {"query": "Hello", "documents": ["Hello", "Goodbye"]}),
+    "speech": ("/v1/audio/speech", {"input": "Hello", "voice": "nova"}),
+    "images": ("/v1/images/generations", {"prompt": "A hill"}),
+    TRANSCRIPTION: ("/v1/audio/transcriptions", {}),
 }
 
 
@@ -33,23 +44,47 @@ class Answer:
 
 
 def request(
-    product: Product, dialect: str = "chat", *, model: str = "model-a", stream: bool = False, id: str = "", **more: Any
+    product: Product,
+    api: str = "chat",
+    *,
+    model: str = "model-a",
+    stream: bool = False,
+    id: str = "",
+    key: str = "",
+    **more: Any,
 ) -> bytes:
-    """A whole request of this dialect, as bytes. `id` becomes its X-Request-ID, which the node is told too."""
-    path, asked, _end = DIALECTS[dialect]
-    body = json.dumps({"model": model, "stream": stream, **asked, **more}).encode()
-    return head(product, path, len(body), id=id) + body
+    """A whole request of this API, as bytes. `id` becomes its X-Request-ID, which the node is told too."""
+    if api == TRANSCRIPTION:
+        return upload(product, model=model, stream=stream, id=id, key=key)
+    path, asked = APIS[api]
+    body = json.dumps({"model": model, **asked, **({"stream": True} if stream else {}), **more}).encode()
+    return head(product, path, len(body), id=id, key=key) + body
 
 
-def head(product: Product, path: str, length: int, *, id: str = "") -> bytes:
+def upload(
+    product: Product, *, model: str = "model-a", size: int = 1000, stream: bool = False, id: str = "", key: str = ""
+) -> bytes:
+    """A sound of `size` bytes that is to be written down: a whole request, as bytes."""
+    fields = {"model": model, **({"stream": "true"} if stream else {})}
+    parts = [f'--drill\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{fields[name]}\r\n' for name in fields]
+    sound = '--drill\r\nContent-Disposition: form-data; name="file"; filename="talk.wav"\r\n\r\n'
+    body = b"".join([*(part.encode() for part in parts), sound.encode(), WAV, bytes(size), b"\r\n--drill--\r\n"])
+    media_type = "multipart/form-data; boundary=drill"
+    return head(product, APIS[TRANSCRIPTION][0], len(body), id=id, key=key, media_type=media_type) + body
+
+
+def head(
+    product: Product, path: str, length: int, *, id: str = "", key: str = "", media_type: str = "application/json"
+) -> bytes:
+    """A cloud provider is not told the id, but the client's program: so that is called by it as well."""
     lines = [
         f"POST {path} HTTP/1.1",
         "Host: drill",
-        f"Authorization: Bearer {product.key}",
-        "Content-Type: application/json",
+        f"Authorization: Bearer {key or product.key}",
+        f"Content-Type: {media_type}",
         "anthropic-version: 2023-06-01",
         f"Content-Length: {length}",
-        *([f"X-Request-ID: {id}"] if id else []),
+        *([f"X-Request-ID: {id}", f"User-Agent: {id}"] if id else []),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

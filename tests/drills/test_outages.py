@@ -17,7 +17,7 @@ from typing import Any, Final
 import pytest
 
 from tests.blackbox.conftest import MakeProduct, models
-from tests.drills.clients import Answer, Clients, percentile, request
+from tests.drills.clients import Answer, Clients, percentile, request, upload
 from tests.drills.conftest import Drill, MakeNodeProcess
 from tests.drills.fleet import seconds_until
 from tests.drills.servers import PostgreSQL, Redis, Server
@@ -29,6 +29,9 @@ BEFORE_SECONDS: Final = 1.0
 AFTER_SECONDS: Final = 1.0
 REPLAY_SECONDS: Final = 30.0
 SLOWEST_MS: Final = 1000.0  # nobody waits for what is down
+UPLOAD_RATE: Final = 2.0
+UPLOAD_BYTES: Final = 5_000_000  # more than the gateway keeps in memory where there is a disk
+ROWS: Final = "SELECT count(DISTINCT request_id) FROM history_requestrecord"
 COUNT: Final = "SELECT count(*) FROM history_requestrecord WHERE kind = 'chat'"
 DIFFERENT: Final = "SELECT count(DISTINCT request_id) FROM history_requestrecord WHERE kind = 'chat'"
 TOTAL: Final = "SELECT sum(requests) FROM history_tokentotal"
@@ -36,21 +39,22 @@ TOTAL: Final = "SELECT sum(requests) FROM history_tokentotal"
 
 @dataclass(slots=True)
 class Load:
-    """Requests one after another at `RATE`, whatever becomes of them."""
+    """The same request again and again, so many times a second, whatever becomes of it."""
 
     product: Product
+    asked: bytes
+    rate: float
     answers: list[Answer | None] = field(default_factory=list)
     sent: int = 0
 
     async def run(self, over: asyncio.Event) -> None:
         clients = Clients(self.product)
-        asked = request(self.product)
         pending: set[asyncio.Task[Answer | None]] = set()
         began = time.monotonic()
         while not over.is_set():
-            pending.add(asyncio.create_task(clients.ask(asked)))
+            pending.add(asyncio.create_task(clients.ask(self.asked)))
             self.sent += 1
-            await asyncio.sleep(max(0.0, began + self.sent / RATE - time.monotonic()))
+            await asyncio.sleep(max(0.0, began + self.sent / self.rate - time.monotonic()))
         self.answers = list(await asyncio.gather(*pending))
         clients.close()
 
@@ -64,9 +68,9 @@ class Load:
 
 
 @asynccontextmanager
-async def load(product: Product) -> AsyncIterator[Load]:
-    """Somebody asks all the time; afterwards all the answers are in."""
-    running, over = Load(product), asyncio.Event()
+async def load(product: Product, asked: bytes = b"", *, rate: float = RATE) -> AsyncIterator[Load]:
+    """Somebody asks all the time, a chat or what is given; afterwards all the answers are in."""
+    running, over = Load(product, asked or request(product), rate), asyncio.Event()
     task = asyncio.create_task(running.run(over))
     try:
         await asyncio.sleep(BEFORE_SECONDS)
@@ -202,24 +206,26 @@ async def test_a_disk_that_is_full_stops_no_request(
     running = product(data_dir=data_dir).start()
     running.add_node("node-1", node_process().url)
     wait_until(lambda: "model-a" in models(running), seconds=10, what="its model is offered")
-    async with load(running) as asked:
-        fill(small_disk / "somebody's data")
-        said = await eventually(running, "degraded", seconds=10)
-        await asyncio.sleep(seconds)
-        (small_disk / "somebody's data").unlink()
+    sound = upload(running, size=UPLOAD_BYTES)
+    async with load(running, sound, rate=UPLOAD_RATE) as uploaded, load(running) as asked:
+        async with kept_full(small_disk):
+            said = await eventually(running, "degraded", seconds=10)
+            await asyncio.sleep(seconds)
         after = await eventually(running, "ready", seconds=30)
+    sent = asked.sent + uploaded.sent
     with contextlib.closing(opened(running)) as database:
-        await complete(lambda: _count(database, COUNT), asked.sent)
-        rows, total = _count(database, DIFFERENT), _count(database, TOTAL)
+        await complete(lambda: _count(database, ROWS), sent)
+        rows, total = _count(database, ROWS), _count(database, TOTAL)
         sound = database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     drill.record(
-        f"disk full for {seconds:g} s at {RATE:g} rps",
-        f"{asked.lost} of {asked.sent} lost, p95 {asked.p95_ms:.0f} ms, {rows} rows, {total} in the totals, "
+        f"disk full for {seconds:g} s at {RATE:g} rps and {UPLOAD_RATE:g} uploads a second",
+        f"{asked.lost} of {asked.sent} lost, p95 {asked.p95_ms:.0f} ms; {uploaded.lost} of {uploaded.sent} uploads of "
+        f"{UPLOAD_BYTES / 1e6:.0f} MB lost, p95 {uploaded.p95_ms:.0f} ms; {rows} rows, {total} in the totals, "
         f"database {'sound' if sound else 'BROKEN'}, {told(said, after)}",
-        goal=f"0 lost, p95 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows, degraded and then ready",
-        ok=asked.lost == 0
-        and asked.p95_ms <= SLOWEST_MS
-        and rows == total == asked.sent
+        goal=f"0 lost, p95 ≤ {SLOWEST_MS:g} ms, {sent} rows, degraded and then ready",
+        ok=asked.lost == uploaded.lost == 0
+        and max(asked.p95_ms, uploaded.p95_ms) <= SLOWEST_MS
+        and rows == total == sent
         and sound
         and told_rightly(said, after),
     )
@@ -239,14 +245,30 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
+@asynccontextmanager
+async def kept_full(disk: Path) -> AsyncIterator[None]:
+    """Somebody's data takes all the room, and soon also what others give back: uploads that were on the disk do."""
+    data = disk / "somebody's data"
+
+    async def go_on() -> None:
+        while True:
+            fill(data)
+            await asyncio.sleep(0.1)
+
+    filling = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        filling.cancel()
+        data.unlink()
+
+
 def fill(path: Path) -> None:
     """Write until there is no room for another byte."""
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 65536)
-    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x")
+    for size in (65536, 1):
+        with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * size)
 
 
 def opened(product: Product) -> sqlite3.Connection:

@@ -5,8 +5,9 @@
     Denial     why a request is not admitted, and after how long it would be
     Minute     what was used in the last minute, and what is left of it
 
-A request is counted before it is served, with an estimate of its tokens, and corrected after it. Every state asks the
-same questions here; what it reads it keeps in its own way (`routing.state.limits`). Times are whole milliseconds.
+A request is counted before it is served, with an estimate of its tokens, and corrected after it. Of a budget it holds
+the most that it may take: requests that run together do not go over, one that runs alone may. Every state asks the same
+questions here; what it reads it keeps in its own way (`routing.state.limits`). Times are whole milliseconds.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class Reading(NamedTuple):
     tokens_wait: int = 0
     tokens_reset: int = 0
     running: int = 0
-    reserved: int = 0  # tokens that running requests may yet take
+    reserved: int = 0  # tokens that running requests may take at most
     day: int = 0
     month: int = 0
 
@@ -136,18 +137,18 @@ class Denial:
 
 
 def why_not(
-    limits: Iterable[Limit], readings: Iterable[Reading], wanted: int, period: Period, unix: int
+    limits: Iterable[Limit], readings: Iterable[Reading], wanted: int, most: int, period: Period, unix: int
 ) -> Denial | None:
-    """Why a request that may take `wanted` tokens is not admitted now; None if it is."""
+    """Why a request that takes `wanted` tokens as a rule, and `most` at most, is not admitted now; None if it is."""
     worst: Denial | None = None
     for limit, reading in zip(limits, readings, strict=True):
-        for denial in _denials(limit, reading, wanted, period, unix):
+        for denial in _denials(limit, reading, wanted, most, period, unix):
             if worst is None or denial.retry_after > worst.retry_after:
                 worst = denial
     return worst
 
 
-def _denials(limit: Limit, reading: Reading, wanted: int, period: Period, unix: int) -> Iterable[Denial]:
+def _denials(limit: Limit, reading: Reading, wanted: int, most: int, period: Period, unix: int) -> Iterable[Denial]:
     if reading.requests_wait:
         yield Denial("requests", limit, reading.requests_wait, reading.requests, limit.requests, 1)
     if reading.tokens_wait:
@@ -160,8 +161,8 @@ def _denials(limit: Limit, reading: Reading, wanted: int, period: Period, unix: 
         yield Denial("month", limit, max(SOON, period.next_month - unix), reading.month, limit.month, wanted)
     for used, allowed in ((reading.day, limit.day), (reading.month, limit.month)):
         # What does not fit may still be the last one, but only when no other is under way: then at most one goes over.
-        if allowed and reading.reserved and used < allowed < used + reading.reserved + wanted:
-            yield Denial("reserved", limit, SOON, used + reading.reserved, allowed, wanted)
+        if allowed and reading.reserved and used < allowed < used + reading.reserved + most:
+            yield Denial("reserved", limit, SOON, min(used + reading.reserved, allowed), allowed, most)
 
 
 class Minute:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from models_catalog.capabilities import TEXT
+from models_catalog.capabilities import EMBEDDING, RERANK, TEXT
 from routing.core import prefix
 from routing.core.errors import Refusal, budget_used_up, over_limit
 from routing.core.limits import Denial, KeyLimits, Limit, duration
@@ -18,10 +18,11 @@ from routing.state.limits import Verdict
 # A byte-pair token is about four bytes of JSON, in English as in Japanese (three bytes a character, 1.3 a token).
 BYTES_PER_TOKEN: Final = 4
 IMAGE_TOKENS: Final = 1000
-# What an answer may take that nobody has bounded; most are far shorter.
+# What an answer takes that nobody has bounded, as a rule; and what it may take: the context window of most models.
 UNBOUNDED_ANSWER: Final = 1000
+LONGEST_ANSWER: Final = 131_072
 _ANSWERS: Final = range(1, 10_000_001)  # tokens that somebody may mean
-_CHOICES: Final = range(1, 9)
+_PROMPT_ALONE: Final = frozenset({EMBEDDING, RERANK})  # nothing is said in answer
 _EMBEDDED: Final = b";base64,"
 _BEGINNING: Final = 4096
 
@@ -38,7 +39,7 @@ async def admit(exchange: Exchange, engine: Engine, limits: KeyLimits) -> None:
         )
     if not applying:
         return
-    verdict = await engine.limits.reserve(applying, wanted_tokens(api, call))
+    verdict = await engine.limits.reserve(applying, *expected_tokens(api, call))
     exchange.limit_headers = headers_of(verdict, exchange.dialect)
     if verdict.denial is not None:
         engine.metrics.observe_limit(api.kind, verdict.denial.kind)
@@ -62,20 +63,30 @@ def settle(exchange: Exchange, engine: Engine, tokens: int) -> None:
         engine.limits.settle(hold, tokens, counts=counts)
 
 
-def wanted_tokens(api: Api, call: Call) -> int:
-    """The most that the request is expected to take: its prompt, and as much as it lets the model say."""
+def expected_tokens(api: Api, call: Call) -> tuple[int, int]:
+    """What the request is expected to take, and what it may take at most: its prompt, and what it lets the model say.
+
+    A token is a byte at least. What the body does not tell, such as a conversation that the node keeps, is bounded by
+    what a model can look at.
+    """
     if not api.infers:
-        return 0
+        return 0, 0
     prompt = prompt_tokens(call.body)
+    longest_prompt = prompt * BYTES_PER_TOKEN
     if api.capability != TEXT:
-        return prompt
+        return prompt, longest_prompt + (0 if api.capability in _PROMPT_ALONE else LONGEST_ANSWER)
     envelope: Any = call.envelope
-    most = envelope.max_completion_tokens or envelope.max_tokens or getattr(envelope, "max_output_tokens", None)
+    named, older = envelope.max_completion_tokens, envelope.max_tokens
+    answer = longest = named or older or getattr(envelope, "max_output_tokens", None)
     # Not checked yet: what cannot be is refused later, and counts as if it were not there.
-    answer = most if type(most) is int and most in _ANSWERS else UNBOUNDED_ANSWER
-    if type(envelope.n) is int and envelope.n in _CHOICES:
-        answer *= envelope.n
-    return prompt + answer
+    if type(answer) is not int or answer not in _ANSWERS:
+        answer, longest = UNBOUNDED_ANSWER, LONGEST_ANSWER
+    elif named and type(older) is int and older in _ANSWERS:  # which of the two holds is for the node to say
+        longest = max(answer, older)
+    if api.refers_to is not None and api.refers_to(call):
+        longest_prompt += LONGEST_ANSWER
+    answers = envelope.answers
+    return prompt + answers * answer, longest_prompt + answers * longest
 
 
 def prompt_tokens(body: bytes) -> int:

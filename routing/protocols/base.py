@@ -23,6 +23,8 @@ from routing.core.form import Form
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens
 
+ANSWERS: Final = range(1, 9)  # that one request may ask for
+
 
 class Envelope(msgspec.Struct):
     """The few members of a request that concern the gateway. Everything else passes by unread.
@@ -41,6 +43,12 @@ class Envelope(msgspec.Struct):
     top_logprobs: Any = None
     max_tokens: Any = None
     max_completion_tokens: Any = None
+
+    @property
+    def answers(self) -> int:
+        """How many it asks for. What cannot be is refused later, and counts as one."""
+        n = self.n
+        return n if type(n) is int and n in ANSWERS else 1
 
 
 def envelope_reader(envelope: type[Envelope]) -> Callable[[bytes], Envelope]:

@@ -17,7 +17,7 @@ from llmlb_site.lib.upstream.faults import MalformedFault
 from routing.core import document
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens, UsageFields, texts_in
-from routing.protocols.base import OPENAI, Answer, Api, Call, Plan, Range
+from routing.protocols.base import ANSWERS, OPENAI, Answer, Api, Call, Envelope, Plan, Range, envelope_reader
 from routing.protocols.passing import read_usage, renamed, restoring, tells_error
 from routing.protocols.vision import inspect_chat
 
@@ -25,7 +25,7 @@ INFINITY: Final = float("inf")
 _SAMPLING: Final = {
     "temperature": Range(0, 2),
     "top_p": Range(0, 1),
-    "n": Range(1, 8, integer=True),
+    "n": Range(ANSWERS.start, ANSWERS.stop - 1, integer=True),
     "presence_penalty": Range(-2, 2),
     "frequency_penalty": Range(-2, 2),
     "max_tokens": Range(1, INFINITY, integer=True),
@@ -36,9 +36,26 @@ _CHAT: Final = {
     "max_completion_tokens": Range(1, INFINITY, integer=True),
 }
 
+_BEST_OF: Final = range(1, 21)
 # Inside a JSON string a quote is escaped, so these never match text that a model wrote.
 _FINISHED: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+
+
+class CompletionsEnvelope(Envelope):
+    """What concerns the gateway of a request for completions."""
+
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+    best_of: Any = None
+
+    @property
+    def answers(self) -> int:
+        """One for each prompt, and those of which the best is chosen."""
+        each = max(super().answers, self.best_of if type(self.best_of) is int and self.best_of in _BEST_OF else 1)
+        prompts = bytes(self.prompt)
+        if not prompts.startswith(b"["):
+            return each
+        return each * max(1, prompts.count(b'"') // 2 + prompts.count(b"[") - 1)  # texts, or lists of tokens; or more
 
 
 class _Choices(msgspec.Struct):
@@ -196,5 +213,6 @@ COMPLETIONS: Final = Api(
     plan=_plan_choices,
     prompt_texts=_prompt_texts,
     dialect=OPENAI,
+    read_envelope=envelope_reader(CompletionsEnvelope),
 )
 APIS: Final = {api.path: api for api in (CHAT, COMPLETIONS)}

@@ -43,12 +43,14 @@ class Tokens(NamedTuple):
 class Hold(msgspec.Struct):
     """What one admitted request has reserved. To be settled once, however the request ends.
 
+    Of the minute these are the tokens `wanted`, of budgets the `most` that it may take.
     `shared_slot` is the one that it was counted in elsewhere; 0 where only this process knows of it.
     """
 
     limits: tuple[Limit, ...]
     counters: tuple[Counters, ...]
     wanted: int
+    most: int
     slot: int
     period: Period
     shared_slot: int = 0
@@ -69,8 +71,8 @@ class Verdict(msgspec.Struct):
 class Limiter(Protocol):
     """Belongs to one event loop. `limits` are those that apply to one request."""
 
-    async def reserve(self, limits: tuple[Limit, ...], wanted: int) -> Verdict:
-        """Count a request that may take `wanted` tokens on all of `limits`, or on none of them."""
+    async def reserve(self, limits: tuple[Limit, ...], wanted: int, most: int) -> Verdict:
+        """Count a request that takes `wanted` tokens as a rule, and `most` at most, on all of `limits` or on none."""
 
     def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
         """The request is over: it has taken `used` tokens. One that does not count is taken back altogether."""
@@ -97,7 +99,7 @@ class Counters(Minute):
         self.running = 0
         self.period = period_of(0)
         # Tokens that the day and the month had left when that was found out; since then so many were spent, and so many
-        # are spent or reserved by running requests.
+        # are spent or may yet be taken by running requests.
         self.budget = NO_LIMIT
         self.spent = 0
         self.taken = 0
@@ -120,7 +122,7 @@ class Counters(Minute):
         self.period = period
         self._find_budget()
 
-    def admits(self, wanted: int) -> bool:
+    def admits(self, wanted: int, most: int) -> bool:
         """What `why_not` says of the reading, without the reading. After `pass_to` and `begin`."""
         left, reserved = self.budget - self.spent, self.reserved
         return (
@@ -128,7 +130,7 @@ class Counters(Minute):
             and self.tokens_left >= min(wanted, self.tokens_allowed)
             and self.running < self.concurrent
             and left > 0
-            and (not reserved or reserved + wanted <= left)
+            and (not reserved or reserved + most <= left)
         )
 
     def exceed(self, tokens: int) -> None:
@@ -204,7 +206,7 @@ class MemoryLimiter:
         self._enforced: dict[tuple[Limit, ...], tuple[Counters, ...]] = {}
         self._period = period_of(0)
 
-    async def reserve(self, limits: tuple[Limit, ...], wanted: int) -> Verdict:
+    async def reserve(self, limits: tuple[Limit, ...], wanted: int, most: int) -> Verdict:
         now, unix = monotonic_ms(), unix_ms()
         slot, period = now // SLOT, period_of(unix // DAY)
         if period is not self._period:
@@ -218,25 +220,25 @@ class MemoryLimiter:
                 each.requests_left < 1
                 or each.tokens_left < wanted
                 or each.running >= each.concurrent
-                or each.taken + wanted >= each.budget
-            ) and not each.admits(wanted):
-                return self._denied(limits, wanted, now, unix)
-        return _count(Hold(limits, counters, wanted, slot, period), now)
+                or each.taken + most >= each.budget
+            ) and not each.admits(wanted, most):
+                return self._denied(limits, wanted, most, now, unix)
+        return _count(Hold(limits, counters, wanted, most, slot, period), now)
 
-    def count(self, limits: tuple[Limit, ...], wanted: int, now: int, period: Period) -> Verdict:
+    def count(self, limits: tuple[Limit, ...], wanted: int, most: int, now: int, period: Period) -> Verdict:
         """Count a request that was admitted elsewhere."""
         if period is not self._period:
             self._begin(period)
         slot, counters = slot_of(now), self._enforced.get(limits) or self._enforce(limits)
         for each in counters:
             each.pass_to(slot)
-        return _count(Hold(limits, counters, wanted, slot, period), now)
+        return _count(Hold(limits, counters, wanted, most, slot, period), now)
 
     def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
-        slot, period, back = hold.slot, hold.period, hold.wanted - used
+        slot, period, back, unused = hold.slot, hold.period, hold.wanted - used, hold.most - used
         for each in hold.counters:
             each.running -= 1
-            each.taken -= back
+            each.taken -= unused
             if back < 0:
                 each.exceed(-back)
             elif each.slot == slot:
@@ -268,7 +270,7 @@ class MemoryLimiter:
         return [self._of(limit.id).reading(limit, 0, now, period) for limit in limits]
 
     def held(self) -> list[tuple[str, int, int]]:
-        """Limits that count requests now: how many, and the tokens that these have reserved."""
+        """Limits that count requests now: how many, and the tokens that these may take at most."""
         return [(id, each.running, each.reserved) for id, each in self._counters.items() if each.running]
 
     def spent_in(self, period: Period, limit: Limit) -> tuple[int, int]:
@@ -297,19 +299,19 @@ class MemoryLimiter:
             counters = self._counters[id] = Counters()
         return counters
 
-    def _denied(self, limits: Sequence[Limit], wanted: int, now: int, unix: int) -> Verdict:
+    def _denied(self, limits: Sequence[Limit], wanted: int, most: int, now: int, unix: int) -> Verdict:
         period = period_of(unix // DAY)
         readings = [self._of(limit.id).reading(limit, wanted, now, period) for limit in limits]
-        return denied(limits, readings, wanted, unix)
+        return denied(limits, readings, wanted, most, unix)
 
 
 def _count(hold: Hold, now: int) -> Verdict:
-    wanted = hold.wanted
+    wanted, most = hold.wanted, hold.most
     fewest_requests: Minute = _UNLIMITED
     fewest_tokens: Minute = _UNLIMITED
     for each in hold.counters:
         each.running += 1
-        each.taken += wanted
+        each.taken += most
         left = each.requests_left = each.requests_left - 1
         if left < fewest_requests.requests_left:
             fewest_requests = each
@@ -324,11 +326,11 @@ def _count(hold: Hold, now: int) -> Verdict:
     )
 
 
-def denied(limits: Sequence[Limit], readings: Sequence[Reading], wanted: int, unix: int) -> Verdict:
+def denied(limits: Sequence[Limit], readings: Sequence[Reading], wanted: int, most: int, unix: int) -> Verdict:
     """A verdict that says why not; by then there must be a reason."""
     requests = [(of.requests, each.requests, each.requests_reset) for of, each in zip(limits, readings, strict=True)]
     tokens = [(of.tokens, each.tokens, each.tokens_reset) for of, each in zip(limits, readings, strict=True)]
-    denial = why_not(limits, readings, wanted, period_of(unix // DAY), unix)
+    denial = why_not(limits, readings, wanted, most, period_of(unix // DAY), unix)
     return Verdict(None, least_left(requests), least_left(tokens), denial)
 
 

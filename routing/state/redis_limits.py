@@ -20,7 +20,7 @@ from routing.state.redis_link import LIVENESS, Argument, RedisDown, RedisLink, S
 PART: Final = "limits"  # its name in /readyz, beside the link's own
 
 # A window is a hash: the amount of each slot, `u` the sum, `o` the oldest slot that may be there, `n` the newest.
-# What processes hold is a hash: `c:<process>` requests running, `r:<process>` tokens that these have reserved.
+# What processes hold is a hash: `c:<process>` requests running, `r:<process>` tokens that these may take at most.
 # Budgets are plain numbers, of a day and of a month.
 _COMMON: Final = (
     LIVENESS
@@ -113,24 +113,24 @@ local function budget(key, days, known)
   end
   return used
 end
-local function affords(used, limit, reserved, wanted)
-  return limit == 0 or (used < limit and (reserved == 0 or used + reserved + wanted <= limit))
+local function affords(used, limit, reserved, most)
+  return limit == 0 or (used < limit and (reserved == 0 or used + reserved + most <= limit))
 end
 """
 )
 
-# KEYS: of each limit requests, tokens, held, day, month. ARGV: process, wanted (-1: only look), and of each limit
+# KEYS: of each limit requests, tokens, held, day, month. ARGV: process, wanted (-1: only look), most, and of each limit
 # requests, tokens, concurrent, day, month, and what this process knows of the day and the month.
 # Answers 1 or 0 (not admitted), and a Reading of each limit; of the waits and resets only where it is 0.
 _RESERVE: Final = Script(
     _COMMON
     + """
-local process, wanted = ARGV[1], tonumber(ARGV[2])
+local process, wanted, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local looks = wanted < 0
 if looks then wanted = 0 end
 local count, admitted, readings = #KEYS / 5, true, {}
 for i = 0, count - 1 do
-  local key, arg = i * 5, 2 + i * 7
+  local key, arg = i * 5, 3 + i * 7
   local requests, tokens, concurrent = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3])
   local of_day, of_month = tonumber(ARGV[arg + 4]), tonumber(ARGV[arg + 5])
   local r = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
@@ -147,7 +147,7 @@ for i = 0, count - 1 do
   r[7], r[8] = held(KEYS[key + 3], false)
   local function fit()
     return (concurrent == 0 or r[7] < concurrent)
-      and affords(r[9], of_day, r[8], wanted) and affords(r[10], of_month, r[8], wanted)
+      and affords(r[9], of_day, r[8], most) and affords(r[10], of_month, r[8], most)
   end
   if not fit() then
     r[7], r[8] = held(KEYS[key + 3], true)
@@ -157,7 +157,7 @@ for i = 0, count - 1 do
 end
 if looks then admitted = false end
 for i = 0, count - 1 do
-  local key, arg = i * 5, 2 + i * 7
+  local key, arg = i * 5, 3 + i * 7
   local requests, tokens, r = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2]), readings[i + 1]
   if not admitted then
     if requests > 0 then r[2], r[3] = waits(KEYS[key + 1], r[1], 1, requests) end
@@ -166,7 +166,7 @@ for i = 0, count - 1 do
     if requests > 0 then add(KEYS[key + 1], 1) end
     if tokens > 0 then add(KEYS[key + 2], wanted) end
     redis.call('HINCRBY', KEYS[key + 3], 'c:' .. process, 1)
-    redis.call('HINCRBY', KEYS[key + 3], 'r:' .. process, wanted)
+    redis.call('HINCRBY', KEYS[key + 3], 'r:' .. process, most)
     redis.call('EXPIRE', KEYS[key + 3], 86400)
   end
 end
@@ -174,11 +174,11 @@ return {admitted and 1 or 0, slot, leaves(slot), readings}
 """
 )
 
-# KEYS as above. ARGV: process, slot, wanted, used, 1 if the request counts, and of each limit tokens.
+# KEYS as above. ARGV: process, slot, wanted, most, used, 1 if the request counts, and of each limit tokens.
 _SETTLE: Final = Script(
     _COMMON
     + """
-local process, at, wanted, used = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local process, at, wanted, most, used = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local function give_back(key, amount)
   local less = math.min(amount, number(redis.call('HGET', key, at)))
   if less > 0 then
@@ -193,15 +193,15 @@ local function let_go(key, field, amount)
 end
 for i = 0, #KEYS / 5 - 1 do
   local key = i * 5
-  if ARGV[5] == '0' then give_back(KEYS[key + 1], 1) end
+  if ARGV[6] == '0' then give_back(KEYS[key + 1], 1) end
   if used < wanted then
     give_back(KEYS[key + 2], wanted - used)
-  elseif used > wanted and ARGV[6 + i] ~= '0' then
+  elseif used > wanted and ARGV[7 + i] ~= '0' then
     used_of(KEYS[key + 2])
     add(KEYS[key + 2], used - wanted)
   end
   let_go(KEYS[key + 3], 'c:' .. process, 1)
-  let_go(KEYS[key + 3], 'r:' .. process, wanted)
+  let_go(KEYS[key + 3], 'r:' .. process, most)
   if used > 0 then
     redis.call('INCRBY', KEYS[key + 4], used)
     redis.call('EXPIRE', KEYS[key + 4], DAYS_KEPT * 86400)
@@ -212,7 +212,7 @@ end
 """
 )
 
-# KEYS: held, of each limit. ARGV: process, and of each limit requests running and tokens reserved.
+# KEYS: held, of each limit. ARGV: process, and of each limit requests running and tokens that they may take at most.
 _RESTATE: Final = Script(
     """
 for i = 1, #KEYS do
@@ -234,17 +234,17 @@ class RedisLimiter:
         self._refusing = False
         link.on_up(self._restate)
 
-    async def reserve(self, limits: tuple[Limit, ...], wanted: int) -> Verdict:
+    async def reserve(self, limits: tuple[Limit, ...], wanted: int, most: int) -> Verdict:
         unix = unix_ms()
         if not self._link.up:
-            return await self._own.reserve(limits, wanted)
+            return await self._own.reserve(limits, wanted, most)
         try:
-            answer = await self._ask(limits, wanted, unix)
+            answer = await self._ask(limits, wanted, most, unix)
         except RedisDown:
-            return await self._own.reserve(limits, wanted)
+            return await self._own.reserve(limits, wanted, most)
         except hiredis.ReplyError as error:
             self._refused(error)
-            return await self._own.reserve(limits, wanted)
+            return await self._own.reserve(limits, wanted, most)
         self._refused(None)
         admitted, slot, reset, found = answer
         readings = [Reading._make(each) for each in found]
@@ -255,8 +255,8 @@ class RedisLimiter:
             if limit.has_budget
         )
         if not admitted:
-            return denied(limits, readings, wanted, unix)
-        hold = self._own.count(limits, wanted, monotonic_ms(), period).hold
+            return denied(limits, readings, wanted, most, unix)
+        hold = self._own.count(limits, wanted, most, monotonic_ms(), period).hold
         assert hold is not None
         hold.shared_slot = slot
         requests = [(of.requests, each.requests + 1, reset) for of, each in zip(limits, readings, strict=True)]
@@ -266,7 +266,7 @@ class RedisLimiter:
     def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
         """Also where Redis was away when the request came: by now it has been told that it runs."""
         self._own.settle(hold, used, counts=counts)
-        self._settle(hold.limits, hold.shared_slot, hold.wanted, used, hold.period, counts=counts)
+        self._settle(hold.limits, hold.shared_slot, hold.wanted, hold.most, used, hold.period, counts=counts)
 
     def at_least(self, tokens: Iterable[Tokens]) -> None:
         """Redis is told with the next request that asks there."""
@@ -278,16 +278,16 @@ class RedisLimiter:
     async def read(self, limits: Sequence[Limit]) -> Sequence[Reading]:
         if self._link.up and limits:
             try:
-                return [Reading._make(each) for each in (await self._ask(limits, -1, unix_ms()))[3]]
+                return [Reading._make(each) for each in (await self._ask(limits, -1, 0, unix_ms()))[3]]
             except (RedisDown, hiredis.ReplyError):
                 pass  # as if it were down from the beginning
         return await self._own.read(limits)
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    async def _ask(self, limits: Sequence[Limit], wanted: int, unix: int) -> Any:
+    async def _ask(self, limits: Sequence[Limit], wanted: int, most: int, unix: int) -> Any:
         period = period_of(unix // DAY)
-        arguments: list[Argument] = [self._link.process, wanted]
+        arguments: list[Argument] = [self._link.process, wanted, most]
         for limit in limits:
             arguments += (limit.requests, limit.tokens, limit.concurrent, limit.day, limit.month)
             arguments += self._own.spent_in(period, limit)
@@ -295,18 +295,18 @@ class RedisLimiter:
         def take_back(answer: Any) -> None:
             """Whoever asked has left before the answer came."""
             if answer[0]:
-                self._settle(limits, answer[1], wanted, 0, period, counts=False)
+                self._settle(limits, answer[1], wanted, most, 0, period, counts=False)
 
         return await self._link.run(_RESERVE, self._keys(limits, period), *arguments, unwanted=take_back)
 
     def _settle(
-        self, limits: Sequence[Limit], slot: int, wanted: int, used: int, period: Period, *, counts: bool
+        self, limits: Sequence[Limit], slot: int, wanted: int, most: int, used: int, period: Period, *, counts: bool
     ) -> None:
         of_each = [limit.tokens for limit in limits]
         self._link.tell_script(
             _SETTLE,
             self._keys(limits, period),
-            *(self._link.process, slot, wanted, used, int(counts)),
+            *(self._link.process, slot, wanted, most, used, int(counts)),
             *of_each,
         )
 

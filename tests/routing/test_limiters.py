@@ -42,11 +42,11 @@ class Case:
     def __init__(self, limiter: Limiter, clock: Clock, other: Limiter) -> None:
         self.limiter, self.clock, self.other = limiter, clock, other
 
-    async def take(self, *of: Limit, wanted: int = 10, by: Limiter | None = None) -> Verdict:
-        return await (by or self.limiter).reserve(of, wanted)
+    async def take(self, *of: Limit, wanted: int = 10, most: int | None = None, by: Limiter | None = None) -> Verdict:
+        return await (by or self.limiter).reserve(of, wanted, wanted if most is None else most)
 
-    async def admitted(self, *of: Limit, wanted: int = 10, tries: int = 20) -> int:
-        verdicts = [await self.take(*of, wanted=wanted) for _ in range(tries)]
+    async def admitted(self, *of: Limit, wanted: int = 10, most: int | None = None, tries: int = 20) -> int:
+        verdicts = [await self.take(*of, wanted=wanted, most=most) for _ in range(tries)]
         return sum(verdict.hold is not None for verdict in verdicts)
 
 
@@ -202,6 +202,33 @@ async def test_of_requests_that_run_only_one_may_go_over_a_budget(case: Case) ->
     denial = (await case.take(limit, wanted=40)).denial
     assert denial is not None
     assert denial.kind == "reserved"
+
+
+async def test_a_budget_reserves_the_most_that_a_request_may_take_and_a_minute_what_it_is_expected_to(
+    case: Case,
+) -> None:
+    limit = Limit(1, tokens=100, day=100)
+    holds = [(await case.take(limit, wanted=10, most=50)).hold for _ in range(2)]
+    denial = (await case.take(limit, wanted=1, most=1, by=case.other)).denial
+    assert denial is not None
+    assert (denial.kind, denial.used, denial.allowed, denial.wanted) == ("reserved", 100, 100, 1)
+    (reading,) = await case.limiter.read([limit])
+    assert (reading.tokens, reading.reserved) == (20, 100)
+    for hold in holds:
+        assert hold is not None
+        case.limiter.settle(hold, 25)
+    (reading,) = await case.limiter.read([limit])
+    assert (reading.tokens, reading.reserved, reading.day) == (50, 0, 50)
+
+
+async def test_what_may_take_more_than_is_left_runs_alone(case: Case) -> None:
+    limit = Limit(1, day=100, month=1000)
+    alone = (await case.take(limit, most=5000)).hold
+    assert alone is not None
+    for by in (case.limiter, case.other):
+        assert (await case.take(limit, wanted=1, most=1, by=by)).hold is None
+    case.limiter.settle(alone, 60)
+    assert (await case.take(limit, most=5000)).hold is not None
 
 
 async def test_all_limits_or_none(case: Case) -> None:

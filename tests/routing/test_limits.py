@@ -100,7 +100,7 @@ def test_more_than_a_whole_minute_may_take_waits_for_an_empty_one() -> None:
 
 
 def denial(limit: Limit, reading: Reading, wanted: int = 10, at: int = unix(2026, 2, 28, 12)) -> tuple[str, int] | None:
-    found = why_not([limit], [reading], wanted, period_of(at // DAY), at)
+    found = why_not([limit], [reading], wanted, wanted, period_of(at // DAY), at)
     return (found.kind, found.retry_after) if found is not None else None
 
 
@@ -121,11 +121,11 @@ def test_the_last_request_may_go_over_but_only_alone() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=60), st.integers(1, 200))
 def test_a_budget_is_overshot_by_one_request_at_most(traffic: list[tuple[int, bool]], allowed: int) -> None:
-    """Where no request takes more than it reserved."""
+    """Where no request takes more than it may at most."""
     limit, used = Limit(1, day=allowed), 0
     running: list[int] = []
     for size, ends in traffic:
-        if why_not([limit], [Reading(day=used, reserved=sum(running))], size, period_of(0), 0) is None:
+        if why_not([limit], [Reading(day=used, reserved=sum(running))], 1, size, period_of(0), 0) is None:
             running.append(size)
         if ends and running:
             used += running.pop(0)
@@ -136,7 +136,7 @@ def test_a_budget_is_overshot_by_one_request_at_most(traffic: list[tuple[int, bo
 def test_the_longest_wait_of_all_limits_counts() -> None:
     limits = (Limit(1, requests=5, concurrent=1), Limit(1, "m", tokens=100))
     readings = (Reading(requests=5, requests_wait=700, running=1), Reading(tokens=100, tokens_wait=30_000))
-    found = why_not(limits, readings, 10, period_of(0), 0)
+    found = why_not(limits, readings, 10, 10, period_of(0), 0)
     assert found is not None
     assert (found.kind, found.limit.model, found.retry_after) == ("tokens", "m", 30_000)
 

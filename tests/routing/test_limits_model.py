@@ -141,17 +141,17 @@ class World:
     def readings(self, limits: Sequence[Limit], wanted: int) -> list[Reading]:
         return [self.models[limit.id].reading(limit, wanted, self.now, self.unix) for limit in limits]
 
-    def reserve(self, limits: tuple[Limit, ...], wanted: int) -> None:
+    def reserve(self, limits: tuple[Limit, ...], wanted: int, most: int) -> None:
         period = period_of(self.unix // DAY)
-        denial = why_not(limits, self.readings(limits, wanted), wanted, period, self.unix)
-        verdict = at_once(self.limiter.reserve(limits, wanted))
+        denial = why_not(limits, self.readings(limits, wanted), wanted, most, period, self.unix)
+        verdict = at_once(self.limiter.reserve(limits, wanted, most))
         assert verdict.denial == denial
         assert (verdict.hold is None) == (denial is not None)
         if verdict.hold is not None:
             self.holds.append(verdict.hold)
             for limit in limits:
                 model = self.models[limit.id]
-                model.running, model.reserved = model.running + 1, model.reserved + wanted
+                model.running, model.reserved = model.running + 1, model.reserved + most
                 model.requests.append((slot_of(self.now), 1))
                 model.tokens.append((slot_of(self.now), wanted))
         self.check_told(limits, verdict, wanted)
@@ -172,7 +172,7 @@ class World:
         self.limiter.settle(hold, used, counts=counts)
         for limit in hold.limits:
             model = self.models[limit.id]
-            model.running, model.reserved = model.running - 1, model.reserved - hold.wanted
+            model.running, model.reserved = model.running - 1, model.reserved - hold.most
             if not counts:
                 model.requests.append((hold.slot, -1))
             if used <= hold.wanted:
@@ -249,7 +249,7 @@ def test_a_limiter_admits_and_tells_what_its_model_does(
             limits = versions[other % len(versions)]
             match what:
                 case "reserve":
-                    world.reserve(limits, number)
+                    world.reserve(limits, number, number * (1 + other % 3))
                 case "settle" | "fail" if world.holds:
                     world.settle(other, number, counts=what == "settle")
                 case "look":

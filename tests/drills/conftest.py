@@ -17,15 +17,25 @@ import pytest
 
 # Fixtures are found by name where they are imported.
 from tests.blackbox.conftest import MakeProduct, migrated, product  # noqa: F401
+from tests.scaled.conftest import database, redis_server, shared
 from tests.support.node_process import NodeProcess
-from tests.support.product import Product
+from tests.support.product import Product, wait_until
 
+ADMINISTRATOR: Final = {"username": "hana", "password": "a long walk along the river"}
 FULL_SECONDS: Final = 600
 ROW: Final = "drill"
 HEADINGS: Final = ("drill", "figure", "goal", "ok")
 DRILLS: Final = pytest.StashKey[list[str]]()  # the ids of all that there are, whether or not they are to run
 
 MakeNodeProcess = Callable[..., NodeProcess]
+
+
+def needs_servers(drill: Callable[..., None]) -> Callable[..., None]:
+    """Marks a drill of the scaled profile."""
+    there = {"LLMLB_TEST_DATABASE_URL", "LLMLB_TEST_REDIS_URL"} <= set(os.environ)
+    reason = "LLMLB_TEST_DATABASE_URL and LLMLB_TEST_REDIS_URL not set"
+    marked: Callable[..., None] = pytest.mark.scaled(pytest.mark.skipif(not there, reason=reason)(drill))
+    return marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,26 @@ def one_product(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Ite
     with Product(data_dir) as running:
         yield running
         assert "Traceback" not in running.output, running.output
+
+
+@pytest.fixture(scope="module")
+def two_gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Product]]:
+    """Two gateways of one installation, each a `serve` of its own: the first with two processes."""
+    with ExitStack() as stack:
+        urls = stack.enter_context(database()), stack.enter_context(redis_server())
+        administrator = {f"LLMLB_ADMIN_{name.upper()}": value for name, value in ADMINISTRATOR.items()}
+        gateways = []
+        for processes in (2, 1):
+            environment = {**shared(*urls), "LLMLB_PROCESSES": str(processes), "LLMLB_QUEUE_MAX": "10000"}
+            of_its_own = {**environment, **administrator}
+            gateways.append(Product(tmp_path_factory.mktemp("gateway"), environment=of_its_own))
+            gateways[-1].key = gateways[0].key
+            stack.callback(gateways[-1].end)
+            gateways[-1].launch()
+        for gateway in gateways:
+            wait_until(lambda: gateway.is_ready() or not gateway.is_running, seconds=120, what="it is ready")  # noqa: B023
+            assert gateway.is_running, gateway.output
+        yield gateways
 
 
 @pytest.fixture

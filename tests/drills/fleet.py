@@ -30,6 +30,12 @@ def status_of(product: Product, node: int) -> str:
     return str(product.get(f"/api/nodes/{node}").json()["status"])
 
 
+def children(product: Product) -> set[int]:
+    """The process ids of the gateways that one `serve` runs."""
+    pid = product.process.pid
+    return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
 def memory(product: Product) -> int:
     """Resident bytes of the product's process."""
     status = Path(f"/proc/{product.process.pid}/status").read_text()

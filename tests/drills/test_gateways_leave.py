@@ -4,51 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
-
-import pytest
 
 from tests.blackbox.conftest import MakeProduct
 from tests.drills.clients import Answer, Client, Clients, percentile, request
-from tests.drills.conftest import Drill, MakeNodeProcess
-from tests.drills.fleet import routed, seconds_until
-from tests.scaled.conftest import database, redis_server, shared
+from tests.drills.conftest import Drill, MakeNodeProcess, needs_servers
+from tests.drills.fleet import children, routed, seconds_until
 from tests.support.product import Product, wait_until
 
 FREE_SECONDS = 15.0
 STREAM = {"chunks": 60, "chunk_interval": 0.05}  # three seconds
-needs_servers = pytest.mark.skipif(
-    not {"LLMLB_TEST_DATABASE_URL", "LLMLB_TEST_REDIS_URL"} <= set(os.environ),
-    reason="LLMLB_TEST_DATABASE_URL and LLMLB_TEST_REDIS_URL not set",
-)
-
-
-@pytest.fixture(scope="module")
-def two_gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Product]]:
-    """Two gateways of one installation, each a `serve` of its own: the first with two processes."""
-    with ExitStack() as stack:
-        urls = stack.enter_context(database()), stack.enter_context(redis_server())
-        gateways = []
-        for processes in (2, 1):
-            environment = {**shared(*urls), "LLMLB_PROCESSES": str(processes), "LLMLB_QUEUE_MAX": "10000"}
-            gateways.append(Product(tmp_path_factory.mktemp("gateway"), environment=environment))
-            gateways[-1].key = gateways[0].key
-            stack.callback(gateways[-1].end)
-            gateways[-1].launch()
-        for gateway in gateways:
-            wait_until(lambda: gateway.is_ready() or not gateway.is_running, seconds=120, what="it is ready")  # noqa: B023
-            assert gateway.is_running, gateway.output
-        yield gateways
-
-
-def children(product: Product) -> set[int]:
-    pid = product.process.pid
-    return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 def broken(answers: list[Answer | None], end: bytes = b"") -> int:

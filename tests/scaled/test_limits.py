@@ -235,7 +235,7 @@ async def test_a_redis_that_refuses_is_as_good_as_none(members: list[Member], se
 def test_two_gateways_share_a_limit_and_hear_of_its_change(gateway: MakeProduct, node: MakeNode) -> None:
     first, second = gateway().start(), gateway().start()
     add_and_route(first, node())
-    wait_until(lambda: second.get("/v1/models").json()["data"], seconds=3, what="the other gateway knows the model")
+    wait_until(lambda: second.get("/v1/models").json()["data"], seconds=2, what="the other gateway knows the model")
     values = {"name": "limited", "permissions": ["openai.inference"], "limits": [{"requests_per_minute": 50}]}
     minted = first.post("/api/api-keys", json=values).json()
     key = {"Authorization": f"Bearer {minted['key']}"}

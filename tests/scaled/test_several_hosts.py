@@ -44,7 +44,7 @@ class Installation:
         asked = {"name": model, "base_url": node.url, "max_concurrency": limit}
         answer = self.gateways[0].post("/api/nodes", json=asked)
         assert answer.status_code == 201, answer.text
-        wait_until(lambda: self.everywhere(lambda gateway: model in models(gateway)), seconds=3, what="all know it")
+        self.soon_everywhere(lambda gateway: model in models(gateway), "all know it")
         return node, str(answer.json()["id"])
 
     def everywhere(self, holds: Callable[[Product], bool]) -> bool:

@@ -17,7 +17,7 @@ from tests.support.product import wait_until
 def test_a_node_added_at_one_gateway_serves_at_the_other(gateway: MakeProduct, node: MakeNode) -> None:
     first, second = gateway().start(), gateway().start()
     add_and_route(first, node())
-    wait_until(lambda: "model-a" in models(second), seconds=3, what="the other gateway knows the model")
+    wait_until(lambda: "model-a" in models(second), seconds=2, what="the other gateway knows the model")
     assert httpx.post(**chat(second), trust_env=False).status_code == 200
 
 
@@ -26,7 +26,7 @@ def test_a_key_revoked_at_one_gateway_is_refused_at_the_other_within_two_seconds
     minted = first.post("/api/api-keys", json={"name": "short-lived", "permissions": ["openai.models.read"]})
     assert minted.status_code == 201, minted.text
     headers = {"Authorization": f"Bearer {minted.json()['key']}"}
-    wait_until(lambda: second.get("/v1/models", headers=headers).status_code == 200, seconds=3, what="it is known")
+    wait_until(lambda: second.get("/v1/models", headers=headers).status_code == 200, seconds=2, what="it is known")
     revoked = first.request("DELETE", f"/api/api-keys/{minted.json()['id']}")
     assert revoked.status_code in (200, 204), revoked.text
     wait_until(lambda: second.get("/v1/models", headers=headers).status_code == 401, seconds=2, what="it is refused")

@@ -17,7 +17,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-INSTALL_SECONDS: Final = 300
+from scripts import debian
+
 START_SECONDS: Final = 30.0
 REDIS_URL: Final = "LLMLB_TEST_REDIS_URL"
 DATABASE_URL: Final = "LLMLB_TEST_DATABASE_URL"
@@ -69,18 +70,10 @@ def install(*packages: str) -> bool:
     """Install system packages if this is root on a machine with apt. Returns whether that worked."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    print(f"installing {' '.join(packages)} ...", flush=True)
-    for command in (
-        ["apt-get", "update", "-qq"],
-        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
-    ):
-        try:
-            done = subprocess.run(command, env=environment, capture_output=True, timeout=INSTALL_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            return False
-        if done.returncode != 0:
-            return False
+    try:
+        debian.install(*packages)
+    except debian.NotInstalled:
+        return False
     return True
 
 

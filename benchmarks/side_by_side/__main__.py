@@ -18,6 +18,8 @@ from typing import Final
 from benchmarks.side_by_side import documents, gateways, install, machine, report, results
 from benchmarks.side_by_side.peers import PEERS
 from benchmarks.side_by_side.session import Plan, Session
+from scripts import debian
+from scripts.debian import NotInstalled
 
 FULL_MINUTES: Final = 24.0
 QUICK_MINUTES: Final = 4.0
@@ -32,8 +34,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     machine.end_as_on_ctrl_c()
     try:
-        install.debian("wrk", "wrk")
-    except install.NotInstalled as error:
+        debian.program("wrk", "wrk")
+    except NotInstalled as error:
         print(f"no load without wrk: {error}", file=sys.stderr)
         return 1
     install_peers(options)
@@ -82,7 +84,7 @@ def install_peers(options: argparse.Namespace) -> None:
     """Before the clock starts. What cannot be had is told when it would be started."""
     for peer in PEERS:
         if options.only is None or peer.name in options.only:
-            with contextlib.suppress(install.NotInstalled):
+            with contextlib.suppress(NotInstalled):
                 install.program_of(peer)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from benchmarks.side_by_side import bodies, install, machine
 from benchmarks.side_by_side.peers import KEY, PEERS, Peer, Place
+from scripts.debian import NotInstalled
 from tests.support.product import Product, free_port
 
 START_SECONDS: Final = 90.0
@@ -169,7 +170,7 @@ class Foreign:
         self.name, self.source, self.most = peer.name, peer.source, peer.most
         try:
             program = install.program_of(peer)
-        except install.NotInstalled as error:
+        except NotInstalled as error:
             raise CannotStart(str(error)) from error
         self.version = install.version_of(peer, program)
         for last in range(START_TRIES, 0, -1):

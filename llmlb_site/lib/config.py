@@ -60,6 +60,7 @@ class Config:
     history_retention_days: int
     history_payloads: str
     drain_seconds: float
+    lame_duck_seconds: float
     client_timeout: float
     session_days: int
     log_level: str
@@ -180,6 +181,7 @@ def read_config(base_dir: Path) -> Config:
         history_retention_days=read.integer("LLMLB_REQUEST_HISTORY_RETENTION_DAYS", 7, 0, 3650),
         history_payloads=read.choice("LLMLB_HISTORY_PAYLOADS", "encrypted", PAYLOAD_MODES),
         drain_seconds=read.seconds("LLMLB_DRAIN_SECONDS", 30, 0, 3600),
+        lame_duck_seconds=read.seconds("LLMLB_LAME_DUCK_SECONDS", 1, 0, 300),
         client_timeout=read.seconds("LLMLB_CLIENT_TIMEOUT_SECS", 30, 1, 3600),
         session_days=read.integer("LLMLB_SESSION_DAYS", 7, 1, 365),
         log_level=read.choice("LLMLB_LOG_LEVEL", "info", LOG_LEVELS),

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import signal
 import socket
-import time
 from typing import Any, Final
 
 from daphne import server as daphne_server
@@ -22,7 +21,7 @@ from twisted.logger import globalLogBeginner
 from zope.interface import implementer
 
 from llmlb_site.serve import request_head
-from llmlb_site.serve.lifecycle import Lifecycle, until
+from llmlb_site.serve.lifecycle import Leaving, Lifecycle, until
 from llmlb_site.serve.listener import BACKLOG, drop_vanished
 from routing.core.errors import body_too_large
 from routing.protocols.base import OPENAI
@@ -182,33 +181,30 @@ class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]  # untyped bas
 
     def _on_signal(self, number: int) -> None:
         if self.leaving:
-            self._hurried = True
+            self._hurried = self._hurried or number == signal.SIGINT
             return
         self.leaving = True
         self._lifecycle.draining()
-        notice = self._lifecycle.notice_seconds if number == signal.SIGTERM else 0
-        self._leave_task = asyncio.ensure_future(self._leave(notice))
+        self._leave_task = asyncio.ensure_future(self._leave(Leaving.after(number, self._lifecycle)))
 
-    async def _leave(self, notice: float) -> None:
+    async def _leave(self, leaving: Leaving) -> None:
         try:
             beside = asyncio.create_task(asyncio.to_thread(self._lifecycle.stop_beside))
-            seen = time.monotonic() + notice
-            await until(self._is_hurried, lambda: time.monotonic() >= seen)
+            await until(self._is_hurried, leaving.closes)
             for port in self._ports:
                 port.stopListening()
-            await self._drain()
+            await self._drain(leaving)
             await beside
             await self._lifecycle.stop()
         finally:
             reactor.stop()
 
-    async def _drain(self) -> None:
+    async def _drain(self, leaving: Leaving) -> None:
         """WebSockets are told at once; running requests get the drain time, and what is left is cancelled."""
         for protocol in list(self.connections):
             if not isinstance(protocol, BoundedRequest) and protocol.state == protocol.STATE_OPEN:
                 protocol.sendCloseFrame(code=SERVICE_RESTART, isReply=False)  # sendClose would refuse this code
-        deadline = time.monotonic() + self._lifecycle.drain_seconds
-        await until(self._is_hurried, lambda: not self._running(), lambda: time.monotonic() >= deadline)
+        await until(self._is_hurried, lambda: not self._running(), leaving.cuts)
         left = self._running()
         if not left:
             return

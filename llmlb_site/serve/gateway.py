@@ -50,6 +50,7 @@ def run(
         draining=start_draining,
         stop_beside=stop_beside,
         drain_seconds=settings.LLMLB.drain_seconds,
+        lame_duck_seconds=settings.LLMLB.lame_duck_seconds,
         client_seconds=settings.LLMLB.client_timeout,
         start=runtime.start,
         stop=runtime.stop,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -15,19 +17,44 @@ async def _nothing() -> None:
 class Lifecycle:
     """Callbacks of one server, and how long it may take to leave.
 
-    `drain_seconds`: how long running requests may go on after SIGTERM. `notice_seconds`: how long the listener stays
-    open after SIGTERM while /readyz already says 503, so that a load balancer in front can see it. `client_seconds`:
-    how long a client may make no progress, sending a request or reading an answer.
+    Of a second signal, SIGINT alone hurries it: SIGTERM may come from a service manager and from the parent as well.
+
+    `drain_seconds`: how long running requests may go on after the signal. `lame_duck_seconds`: for how much of that new
+    requests are still taken while /readyz already says 503, so that a load balancer in front can see it.
+    `client_seconds`: how long a client may make no progress, sending a request or reading an answer.
     """
 
     listening: Callable[[], None]
     draining: Callable[[], None]
     stop_beside: Callable[[], None]
     drain_seconds: float
-    notice_seconds: float = 1.0
+    lame_duck_seconds: float = 1.0
     client_seconds: float = 30.0
     start: Callable[[], Awaitable[None]] = _nothing
     stop: Callable[[], Awaitable[None]] = _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """When a server that was told to leave does what, by the monotonic clock."""
+
+    closes_at: float
+    cuts_at: float
+
+    @classmethod
+    def after(cls, number: int, lifecycle: Lifecycle) -> Leaving:
+        """At this signal, now. A person at the terminal (SIGINT) is no load balancer that must first read /readyz."""
+        now = time.monotonic()
+        lame_duck = lifecycle.lame_duck_seconds if number == signal.SIGTERM else 0
+        return cls(now + min(lame_duck, lifecycle.drain_seconds), now + lifecycle.drain_seconds)
+
+    def closes(self) -> bool:
+        """The listener is to close."""
+        return time.monotonic() >= self.closes_at
+
+    def cuts(self) -> bool:
+        """What still runs is to be cut."""
+        return time.monotonic() >= self.cuts_at
 
 
 async def until(*reached: Callable[[], bool]) -> None:

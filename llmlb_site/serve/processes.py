@@ -237,7 +237,7 @@ class Processes:
     # --- drain ----------------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        """Pass the signal on, wait until all have left; a second signal hurries them."""
+        """Pass the signal on, wait until all have left; a second SIGINT hurries them."""
         for seat in self._seats:
             _close(seat.sockets)  # they listen as long as it is right; nobody may be kept waiting here
         deadline = time.monotonic() + self._drain_seconds + GRACE_SECONDS

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import signal
 import socket
-import time
 from collections.abc import Generator
 from types import FrameType
 from typing import Any, Final
@@ -17,7 +16,7 @@ import uvicorn
 from llmlb_site.lib.signals import handled
 from llmlb_site.serve.accepting import AcceptAll
 from llmlb_site.serve.bounds import BoundedProtocol, DrainingState
-from llmlb_site.serve.lifecycle import Lifecycle, until
+from llmlb_site.serve.lifecycle import Leaving, Lifecycle, until
 from llmlb_site.serve.listener import BACKLOG, drop_vanished
 
 log = logging.getLogger("llmlb.serve")
@@ -32,12 +31,12 @@ class DrainingServer(uvicorn.Server):
     """At SIGTERM: not ready, still listening for a moment, then no listener, running requests finish, exit 0."""
 
     server_state: DrainingState
+    _leaving: Leaving  # from the signal on
 
     def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
         super().__init__(config)
         self.server_state = DrainingState(lifecycle.client_seconds)
         self._lifecycle = lifecycle
-        self._seen_draining_until = 0.0
         self._told_to_leave = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -55,7 +54,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         beside = asyncio.create_task(asyncio.to_thread(self._lifecycle.stop_beside))
-        await until(self._hurried, lambda: time.monotonic() >= self._seen_draining_until)
+        await until(self._hurried, self._leaving.closes)
         self._close_listener(sockets)
         await self._drain()
         await beside
@@ -69,12 +68,11 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
-            self.force_exit = True
+            self.force_exit = self.force_exit or sig == signal.SIGINT
             return
         self.should_exit = self.server_state.draining = True
         asyncio.get_running_loop().call_soon_threadsafe(self._told_to_leave.set)
-        # A person at the terminal is no load balancer that must first read /readyz.
-        self._seen_draining_until = time.monotonic() + (self._lifecycle.notice_seconds if sig == signal.SIGTERM else 0)
+        self._leaving = Leaving.after(sig, self._lifecycle)
         self._lifecycle.draining()
 
     def _close_listener(self, sockets: list[socket.socket] | None) -> None:
@@ -87,8 +85,7 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain(self) -> None:
         """Wait for running requests; cancel what is left after the drain time."""
-        deadline = time.monotonic() + self._lifecycle.drain_seconds
-        await until(self._hurried, lambda: not self.server_state.tasks, lambda: time.monotonic() >= deadline)
+        await until(self._hurried, lambda: not self.server_state.tasks, self._leaving.cuts)
         left = list(self.server_state.tasks)
         if not left:
             return

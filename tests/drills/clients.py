@@ -6,9 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
-from typing import Any, Final
-
-from tests.support.product import Product
+from typing import Any, Final, Protocol
 
 # One request of each dialect: its path, what it asks, and what its stream ends with when all is well.
 WAV: Final = b"RIFF\x24\x00\x00\x00WAVEfmt "
@@ -31,6 +29,16 @@ APIS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 
 
+class Door(Protocol):
+    """What clients ask: a gateway, or what stands in front of several. A port of this machine, and a key for it."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def key(self) -> str: ...
+
+
 @dataclass(slots=True)
 class Answer:
     """One answer as its client saw it. `seconds` is from the first byte sent to the last byte read."""
@@ -44,7 +52,7 @@ class Answer:
 
 
 def request(
-    product: Product,
+    door: Door,
     api: str = "chat",
     *,
     model: str = "model-a",
@@ -55,14 +63,14 @@ def request(
 ) -> bytes:
     """A whole request of this API, as bytes. `id` becomes its X-Request-ID, which the node is told too."""
     if api == TRANSCRIPTION:
-        return upload(product, model=model, stream=stream, id=id, key=key)
+        return upload(door, model=model, stream=stream, id=id, key=key)
     path, asked = APIS[api]
     body = json.dumps({"model": model, **asked, **({"stream": True} if stream else {}), **more}).encode()
-    return head(product, path, len(body), id=id, key=key) + body
+    return head(door, path, len(body), id=id, key=key) + body
 
 
 def upload(
-    product: Product, *, model: str = "model-a", size: int = 1000, stream: bool = False, id: str = "", key: str = ""
+    door: Door, *, model: str = "model-a", size: int = 1000, stream: bool = False, id: str = "", key: str = ""
 ) -> bytes:
     """A sound of `size` bytes that is to be written down: a whole request, as bytes."""
     fields = {"model": model, **({"stream": "true"} if stream else {})}
@@ -70,17 +78,17 @@ def upload(
     sound = '--drill\r\nContent-Disposition: form-data; name="file"; filename="talk.wav"\r\n\r\n'
     body = b"".join([*(part.encode() for part in parts), sound.encode(), WAV, bytes(size), b"\r\n--drill--\r\n"])
     media_type = "multipart/form-data; boundary=drill"
-    return head(product, APIS[TRANSCRIPTION][0], len(body), id=id, key=key, media_type=media_type) + body
+    return head(door, APIS[TRANSCRIPTION][0], len(body), id=id, key=key, media_type=media_type) + body
 
 
 def head(
-    product: Product, path: str, length: int, *, id: str = "", key: str = "", media_type: str = "application/json"
+    door: Door, path: str, length: int, *, id: str = "", key: str = "", media_type: str = "application/json"
 ) -> bytes:
     """A cloud provider is not told the id, but the client's program: so that is called by it as well."""
     lines = [
         f"POST {path} HTTP/1.1",
         "Host: drill",
-        f"Authorization: Bearer {key or product.key}",
+        f"Authorization: Bearer {key or door.key}",
         f"Content-Type: {media_type}",
         "anthropic-version: 2023-06-01",
         f"Content-Length: {length}",
@@ -92,8 +100,8 @@ def head(
 class Client:
     """One connection to the product, which asks one thing after the other."""
 
-    def __init__(self, product: Product) -> None:
-        self._port = product.port
+    def __init__(self, door: Door) -> None:
+        self._port = door.port
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -164,17 +172,17 @@ def percentile(values: list[float], share: float) -> float:
 class Clients:
     """As many connections as are needed at once, used again when they are free."""
 
-    def __init__(self, product: Product) -> None:
-        self._product = product
+    def __init__(self, door: Door) -> None:
+        self._door = door
         self._free: list[Client] = []
 
     async def ask(self, data: bytes) -> Answer | None:
         """The answer, or None where the connection ended without one."""
-        client = Client(self._product)
+        client = Client(self._door)
         while self._free:  # the product lets go of connections that are idle for long, as every client must expect
             if (client := self._free.pop()).is_open:
                 break
-            client = Client(self._product)
+            client = Client(self._door)
         try:
             answer = await client.ask(data)
         except (OSError, asyncio.IncompleteReadError):

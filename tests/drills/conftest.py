@@ -84,7 +84,7 @@ def two_gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Prod
         gateways = []
         for processes in (2, 1):
             environment = {**shared(*urls), "LLMLB_PROCESSES": str(processes), "LLMLB_QUEUE_MAX": "10000"}
-            of_its_own = {**environment, **administrator}
+            of_its_own = {**environment, **administrator, "LLMLB_LAME_DUCK_SECONDS": "3"}
             gateways.append(Product(tmp_path_factory.mktemp("gateway"), environment=of_its_own))
             gateways[-1].key = gateways[0].key
             stack.callback(gateways[-1].end)

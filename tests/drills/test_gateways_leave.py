@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import signal
 import time
 
+import pytest
+
 from tests.blackbox.conftest import MakeProduct
-from tests.drills.clients import Answer, Client, Clients, percentile, request
+from tests.drills.balancers import Balancer, Front, haproxy, nginx
+from tests.drills.clients import Answer, Client, Clients, Door, percentile, request
 from tests.drills.conftest import Drill, MakeNodeProcess, needs_servers
 from tests.drills.fleet import children, routed, seconds_until
 from tests.support.product import Product, wait_until
@@ -57,16 +61,16 @@ def in_flight(product: Product) -> int:
 
 
 async def closed_loop(
-    product: Product, model: str, stop: asyncio.Event, *, clients: int, least: int
+    door: Door, model: str, stop: asyncio.Event, *, clients: int, least: int, stream: bool = False
 ) -> list[Answer | None]:
     """So many clients, each with a connection that it keeps, one request after the other, `least` in all or more."""
     answers: list[Answer | None] = []
 
     async def ask() -> None:
-        client = Client(product)
+        client = Client(door)
         while not stop.is_set() or len(answers) < least:
             try:
-                answers.append(await client.ask(request(product, model=model)))
+                answers.append(await client.ask(request(door, model=model, stream=stream)))
             except (OSError, asyncio.IncompleteReadError):
                 client.abort()
                 answers.append(None)
@@ -104,6 +108,43 @@ def test_gateways_renewed_under_load_fail_nobody(
         goal="0 failed, both new",
         ok=failed == 0 and took < math.inf,
     )
+
+
+@needs_servers
+@pytest.mark.timeout(300)  # each start may take a minute
+@pytest.mark.parametrize("balancer", [haproxy, nginx], ids=lambda balancer: balancer.__name__)
+def test_hosts_restarted_behind_a_load_balancer_fail_nobody(
+    two_gateways: list[Product], node_process: MakeNodeProcess, drill: Drill, balancer: Balancer
+) -> None:
+    model = f"behind-{balancer.__name__}"
+    routed(two_gateways[0], node_process((model,), latency=0.01, chunks=10, chunk_interval=0.01))
+    least = 10_000 if drill.full else 500
+
+    async def restart_each(front: Front) -> tuple[list[Answer | None], list[Answer | None]]:
+        stop = asyncio.Event()
+        whole = asyncio.create_task(closed_loop(front, model, stop, clients=8, least=least // 2))
+        streamed = asyncio.create_task(closed_loop(front, model, stop, clients=8, least=least // 2, stream=True))
+        for gateway in two_gateways:
+            await asyncio.to_thread(gateway.stop)
+            await asyncio.to_thread(gateway.start)
+            await asyncio.to_thread(wait_until, lambda: served(gateway) > 0, seconds=20, what="it is used again")  # noqa: B023
+        stop.set()
+        return await whole, await streamed
+
+    with balancer(two_gateways) as front:
+        whole, streamed = asyncio.run(restart_each(front))
+    failed = broken(whole) + broken(streamed, b"[DONE]")
+    drill.record(
+        f"two hosts restarted one after the other behind {balancer.__name__}",
+        f"{failed} of {len(whole) + len(streamed)} failed, half of them streams",
+        goal="0 failed", ok=failed == 0,
+    )  # fmt: skip
+
+
+def served(product: Product) -> int:
+    """Requests that it has answered since it started."""
+    counts = re.findall(r"^llmlb_requests_total\S* (\S+)", product.get("/metrics").text, re.M)
+    return round(sum(map(float, counts)))
 
 
 @needs_servers

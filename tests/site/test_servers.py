@@ -17,6 +17,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from llmlb_site.serve.lifecycle import Leaving, Lifecycle
 from tests.support.product import ROOT, free_port, wait_until
 from tests.support.small_app import BODY_LIMIT_BYTES, LINES
 
@@ -133,6 +134,35 @@ def test_ctrl_c_twice_ends_it_at_once(serve: Serve, server: str) -> None:
     assert time.monotonic() - began < 1.5, "the stream alone would have taken 2 s"
     stream.join(5)
     assert "end" not in stream.text
+
+
+@BOTH
+def test_a_second_sigterm_cuts_nothing(serve: Serve, server: str) -> None:
+    """systemd tells every process of a unit, and then their parent passes it on to those that it started."""
+    running = serve(server)
+    stream = Stream(running)
+    running.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: running.get("/readyz").status_code == 503, seconds=0.5, what="not ready, and says so")
+    running.process.send_signal(signal.SIGTERM)
+    assert running.end() == 0
+    stream.join(5)
+    assert "end" in stream.text
+
+
+@pytest.mark.parametrize(
+    ("number", "drain_seconds", "closes_after", "cuts_after"),
+    [(signal.SIGTERM, 30, 3, 30), (signal.SIGTERM, 2, 2, 2), (signal.SIGINT, 30, 0, 30)],
+)
+def test_the_lame_duck_is_part_of_the_drain_time(
+    monkeypatch: pytest.MonkeyPatch, number: int, drain_seconds: float, closes_after: float, cuts_after: float
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+
+    def nothing() -> None: ...
+
+    lifecycle = Lifecycle(nothing, nothing, nothing, drain_seconds=drain_seconds, lame_duck_seconds=3)
+    leaving = Leaving.after(number, lifecycle)
+    assert (leaving.closes_at, leaving.cuts_at) == (100 + closes_after, 100 + cuts_after)
 
 
 @BOTH

@@ -106,7 +106,7 @@ def main(server: str, port: str, drain_seconds: str, client_seconds: str) -> Non
         draining=lambda: state.update(draining=True),
         stop_beside=lambda: say("worker stopped"),
         drain_seconds=float(drain_seconds),
-        notice_seconds=0.5,
+        lame_duck_seconds=0.5,
         client_seconds=float(client_seconds),
         start=start,
         stop=stop,

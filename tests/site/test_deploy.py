@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,14 +13,18 @@ from typing import Any
 
 import pytest
 import yaml
+from django.conf import settings
 
 from llmlb_site.serve import checks
+from llmlb_site.serve.processes import GRACE_SECONDS
 from routing.gateway.operations import PATHS
+from tests.drills.balancers import example
 from tests.support.product import ROOT
 
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 SETTINGS = set(checks.variable_names())
+ENDPOINTS_SECONDS = 2  # until the nodes of a Kubernetes cluster have heard that a pod is not ready, in a quiet one
 
 
 def compose() -> dict[str, Any]:
@@ -38,6 +44,12 @@ def pod(name: str) -> dict[str, Any]:
 
 def seconds(text: str) -> int:
     return int(text.removesuffix("s"))
+
+
+def in_unit(unit: Path, name: str) -> str:
+    found = re.search(rf"^{name}=(.+)$", unit.read_text(), re.MULTILINE)
+    assert found is not None, f"{unit.name} has no {name}"
+    return found[1]
 
 
 @pytest.mark.parametrize(
@@ -61,19 +73,93 @@ def test_gateway_worker_and_beat_are_one_image_with_the_same_settings() -> None:
 
 
 def test_a_gateway_has_longer_to_stop_than_it_may_drain() -> None:
-    assert seconds(compose()["services"]["gateway"]["stop_grace_period"]) > 30
+    default = settings.LLMLB.drain_seconds
+    assert seconds(compose()["services"]["gateway"]["stop_grace_period"]) > default + GRACE_SECONDS
     drain = int(objects("ConfigMap")["llmlb"]["data"]["LLMLB_DRAIN_SECONDS"])
-    assert pod("gateway")["terminationGracePeriodSeconds"] > drain + 10
+    assert pod("gateway")["terminationGracePeriodSeconds"] > drain + GRACE_SECONDS
     for unit in UNITS:
         if "manage.py serve" in unit.read_text():
-            assert "TimeoutStopSec=60" in unit.read_text()
+            assert int(in_unit(unit, "TimeoutStopSec")) > default + GRACE_SECONDS
+
+
+def test_a_gateway_that_leaves_takes_requests_until_it_is_sent_no_more() -> None:
+    told = objects("ConfigMap")["llmlb"]["data"]
+    (container,) = pod("gateway")["containers"]
+    asked = container["readinessProbe"]
+    notices = asked["periodSeconds"] * asked["failureThreshold"]
+    assert notices + ENDPOINTS_SECONDS < int(told["LLMLB_LAME_DUCK_SECONDS"]) < int(told["LLMLB_DRAIN_SECONDS"])
+
+    found = re.search(r"check inter (\d+)s fall (\d+)", example("haproxy"))
+    assert found is not None
+    lame_duck = int(in_unit(DEPLOY / "systemd" / "llmlb-gateway.service", "Environment=LLMLB_LAME_DUCK_SECONDS"))
+    assert int(found[1]) * int(found[2]) < lame_duck
 
 
 def test_probes_ask_what_the_gateway_answers() -> None:
     (container,) = pod("gateway")["containers"]
-    paths = {name: container[name]["httpGet"]["path"] for name in ("readinessProbe", "livenessProbe", "startupProbe")}
+    asked = {name: container[name]["httpGet"] for name in ("readinessProbe", "livenessProbe", "startupProbe")}
+    paths = {name: each["path"] for name, each in asked.items()}
     assert paths == {"readinessProbe": "/readyz", "livenessProbe": "/livez", "startupProbe": "/livez"}
     assert set(paths.values()) <= PATHS
+    assert {each["port"] for each in asked.values()} == {"http"}
+    assert container["ports"] == [{"name": "http", "containerPort": settings.LLMLB.port}]
+    healthcheck = compose()["services"]["gateway"]["healthcheck"]["test"]
+    assert f"http://127.0.0.1:{settings.LLMLB.port}/livez" in healthcheck[-1]
+
+
+def test_what_the_manifests_refer_to_is_there() -> None:
+    workloads = {**objects("Deployment"), **objects("StatefulSet")}
+    for workload in workloads.values():
+        template = workload["spec"]["template"]
+        assert workload["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
+        claimed = {each["metadata"]["name"] for each in workload["spec"].get("volumeClaimTemplates", [])}
+        volumes = claimed | {each["name"] for each in template["spec"].get("volumes", [])}
+        for container in template["spec"]["containers"]:
+            assert {each["name"] for each in container.get("volumeMounts", [])} <= volumes
+            assert {each["configMapRef"]["name"] for each in container.get("envFrom", [])} <= set(objects("ConfigMap"))
+    for service in objects("Service").values():
+        (container,) = workloads[service["spec"]["selector"]["app"]]["spec"]["template"]["spec"]["containers"]
+        offered = {each.get("name", each["containerPort"]) for each in container["ports"]}
+        assert {each.get("targetPort", each["port"]) for each in service["spec"]["ports"]} <= offered
+    assert objects("PodDisruptionBudget")["gateway"]["spec"]["selector"] == workloads["gateway"]["spec"]["selector"]
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "Service"])
+def test_kubernetes_knows_every_field(kind: str) -> None:
+    """kubectl leaves out what it does not know: all of ours must come back from a change that needs no server."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl on this machine")
+    for name, ours in objects(kind).items():
+        change = ("selector", f"app={name}") if kind == "Service" else ("env", "X=1")
+        done = subprocess.run(
+            ["kubectl", "set", *change, "--local", "-o", "json", "-f", "-"],
+            input=yaml.safe_dump(ours),
+            capture_output=True,
+            text=True,
+            env={**os.environ, "KUBECONFIG": os.devnull},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert lost(ours, json.loads(done.stdout)) == [], name
+
+
+def lost(ours: Any, theirs: Any, at: str = "") -> list[str]:
+    """Where something of ours is not in theirs."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [path for key, each in ours.items() for path in lost(each, theirs.get(key), f"{at}.{key}")]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) <= len(theirs):
+        return [path for n, each in enumerate(ours) for path in lost(each, theirs[n], f"{at}[{n}]")]
+    return [] if ours == theirs or (ours == {} and theirs is None) else [at]
+
+
+def test_docker_takes_the_compose_file() -> None:
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("no docker compose on this machine")
+    told = [docker, "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
+    environment = {**os.environ, "POSTGRES_PASSWORD": "a password"}
+    done = subprocess.run(told, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_the_dockerfile_copies_is_there() -> None:

@@ -1,7 +1,8 @@
 """An installation as an older llmlb left it: `python -m tests.drills.old_version 0.1.0 ROWS NODE_URL KEY`.
 
 Runs as a process of its own with the installation's environment: migrates to where that release's migrations ended,
-and fills its tables through the models and columns of then. Add each release to `RELEASES` when it is made.
+and fills its tables through the models and columns of then. Add each release to `RELEASES` when it is made, and the
+migrations that it brought to `RELEASED`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ RELEASES: Final[dict[str, dict[str, str]]] = {
         "models_catalog": "0001_initial",
         "history": "0001_initial",
     },
+}
+# The SHA-256 of each migration that a release has. They never change again: a database out there has gone through them.
+RELEASED: Final[dict[str, str]] = {
+    "llmlb_site/lib/migrations/0001_initial.py": "9ed15ee48f226537f7e3dd75fdb73311fb8b65f068e20a877a65e0e573ecf517",
+    "access/migrations/0001_initial.py": "ef8042d8467b6cccdbf7f82303925299740844fc332c6081fedbc34352d14697",
+    "nodes/migrations/0001_initial.py": "4ec3dd7b92973cc061f0a13dc69a08b903f7fd2b62fbf222256ce24439cebbc8",
+    "models_catalog/migrations/0001_initial.py": "56e6bfb5ba2e0748cf91de7d13f510e518e1998c846a2ddabfd7623bd718c86e",
+    "history/migrations/0001_initial.py": "57fb6cb10713e800d44667d63126006a36339af41e7c755a83c327cb6e54ba75",
 }
 MODEL: Final = "model-a"
 DAYS: Final = 5

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from tests.blackbox.conftest import MakeProduct, models
 from tests.drills.clients import Answer, Clients, percentile, request, upload
@@ -195,6 +197,42 @@ async def test_a_database_that_is_locked_for_long_stops_no_request(
         goal=f"0 lost, p95 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
         ok=asked.lost == 0 and asked.p95_ms <= SLOWEST_MS and rows == total == asked.sent,
     )
+
+
+async def test_a_newer_version_that_migrates_stops_no_request_of_the_old_one(
+    drill: Drill, product: MakeProduct, node_process: MakeNodeProcess, postgresql: PostgreSQL, redis_server: Redis
+) -> None:
+    seconds = 60.0 if drill.full else 3.0
+    old = start_scaled(product, postgresql, redis_server, node_process())
+    async with load(old) as asked:
+        migrating = asyncio.create_task(asyncio.to_thread(migrate_as_newer, postgresql, seconds))
+        await asyncio.sleep(seconds / 2)
+        refused = await asyncio.to_thread(old.get, "/v1/models", headers={"Authorization": "Bearer sk_" + "0" * 60})
+        await migrating
+    assert refused.status_code == 401
+    await complete(lambda: postgresql.count(COUNT), asked.sent)
+    rows, total = postgresql.count(DIFFERENT), postgresql.count(TOTAL)
+    drill.record(
+        f"a newer version locks every table for {seconds:g} s, and the old one serves at {RATE:g} rps",
+        f"{asked.lost} of {asked.sent} lost, p95 {asked.p95_ms:.0f} ms, {rows} rows, {total} in the totals",
+        goal=f"0 lost, p95 ≤ {SLOWEST_MS:g} ms, {asked.sent} rows",
+        ok=asked.lost == 0 and asked.p95_ms <= SLOWEST_MS and rows == total == asked.sent,
+    )
+    old.stop()
+    assert await asyncio.to_thread(old.launch().wait) == 1
+    assert "the database was written by a newer llmlb (it has history.9999_newer)" in old.output
+
+
+def migrate_as_newer(server: PostgreSQL, seconds: float) -> None:
+    """What a version that does not exist yet would do: one transaction that locks all tables for so long."""
+    with psycopg.connect(server.url) as connection:
+        names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        connection.execute(
+            sql.SQL("LOCK TABLE {}").format(sql.SQL(", ").join(sql.Identifier(name) for (name,) in names))
+        )
+        connection.execute("SELECT pg_sleep(%s)", [seconds])
+        connection.execute("ALTER TABLE history_requestrecord ADD COLUMN newer integer NOT NULL DEFAULT 0")
+        connection.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('history', '9999_newer', now())")
 
 
 async def test_a_disk_that_is_full_stops_no_request(

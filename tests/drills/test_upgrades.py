@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import secrets
@@ -11,14 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 
 from tests.drills.conftest import Drill, MakeNodeProcess
 from tests.drills.fleet import seconds_until
-from tests.drills.old_version import BODIES, DAYS, MODEL, RELEASES
+from tests.drills.old_version import BODIES, DAYS, MODEL, RELEASED, RELEASES
 from tests.drills.servers import PostgreSQL
 from tests.support.product import ROOT, Product, wait_until
 
 HISTORY = "/api/dashboard/request-responses"
+
+
+def test_a_migration_that_was_released_never_changes() -> None:
+    assert {path: hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for path in RELEASED} == RELEASED
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_migration_of_a_release_is_kept_as_it_was(release: str) -> None:
+    for app, last in RELEASES[release].items():
+        directory = Path(apps.get_app_config(app).path) / "migrations"
+        names = [path.relative_to(ROOT).as_posix() for path in directory.glob("0*.py") if path.stem <= last]
+        assert names
+        assert set(names) <= set(RELEASED)
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -38,11 +38,21 @@ def run(
 
     runtime = application.runtime
     runtime.engine.siblings = siblings
-    if siblings is None and settings.LLMLB.scaled:
+    succeeded = False
+
+    def leave_to_successor(number: int, frame: FrameType | None) -> None:
+        """It serves already, on the same socket."""
+        nonlocal succeeded
+        succeeded = True
+        signal.raise_signal(signal.SIGTERM)
+
+    if siblings is not None:
+        signal.signal(signal.SIGHUP, leave_to_successor)
+    elif settings.LLMLB.scaled:
         signal.signal(signal.SIGHUP, _cannot_renew)
 
     def start_draining() -> None:
-        runtime.draining = True
+        runtime.draining = not succeeded  # a load balancer that asks here is to go on sending to this host
         log.info("stopping: running requests may finish", extra={"drain_seconds": settings.LLMLB.drain_seconds})
 
     lifecycle = Lifecycle(

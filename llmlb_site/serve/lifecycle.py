@@ -7,6 +7,10 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
+
+# Whoever was let in just before the listener closed has this long to ask.
+FIRST_REQUEST_SECONDS: Final = 1.0
 
 
 async def _nothing() -> None:
@@ -39,18 +43,26 @@ class Leaving:
     """When a server that was told to leave does what, by the monotonic clock."""
 
     closes_at: float
+    hangs_up_at: float
     cuts_at: float
 
     @classmethod
     def after(cls, number: int, lifecycle: Lifecycle) -> Leaving:
         """At this signal, now. A person at the terminal (SIGINT) is no load balancer that must first read /readyz."""
         now = time.monotonic()
-        lame_duck = lifecycle.lame_duck_seconds if number == signal.SIGTERM else 0
-        return cls(now + min(lame_duck, lifecycle.drain_seconds), now + lifecycle.drain_seconds)
+        cuts_at = now + lifecycle.drain_seconds
+        if number == signal.SIGINT:
+            return cls(now, now, cuts_at)
+        closes_at = min(now + lifecycle.lame_duck_seconds, cuts_at)
+        return cls(closes_at, min(closes_at + FIRST_REQUEST_SECONDS, cuts_at), cuts_at)
 
     def closes(self) -> bool:
         """The listener is to close."""
         return time.monotonic() >= self.closes_at
+
+    def hangs_up(self) -> bool:
+        """Connections that have asked nothing yet are to be closed."""
+        return time.monotonic() >= self.hangs_up_at
 
     def cuts(self) -> bool:
         """What still runs is to be cut."""

@@ -216,7 +216,7 @@ class Processes:
         successor.look()
         if successor.ready:
             if seat.child is not None:
-                seat.child.send_signal(signal.SIGTERM)
+                seat.child.send_signal(signal.SIGHUP)
                 self._leaving.append(seat.child)
             seat.child, seat.successor = successor, None
         elif successor.process.poll() is not None:

@@ -56,6 +56,10 @@ class DrainingServer(uvicorn.Server):
         beside = asyncio.create_task(asyncio.to_thread(self._lifecycle.stop_beside))
         await until(self._hurried, self._leaving.closes)
         self._close_listener(sockets)
+        await asyncio.sleep(0.01)  # what was accepted last becomes a connection
+        await until(self._hurried, self._all_have_asked, self._leaving.hangs_up)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
         await self._drain()
         await beside
         await self.lifespan.shutdown()
@@ -80,8 +84,10 @@ class DrainingServer(uvicorn.Server):
             server.close()
         for listener in sockets or []:
             listener.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
+
+    def _all_have_asked(self) -> bool:
+        connections = self.server_state.connections
+        return not any(isinstance(each, BoundedProtocol) and each.cycle is None for each in connections)
 
     async def _drain(self) -> None:
         """Wait for running requests; cancel what is left after the drain time."""

@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -44,19 +44,22 @@ def ask(product: Product, times: int = 1) -> list[int]:
 
 
 class Asking(threading.Thread):
-    """A client that asks all the time, each time on a new connection. `failures`: what was no 200, in its words."""
+    """A client that asks all the time, each time on a new connection. `failures`: what was no 200, in its words.
 
-    def __init__(self, product: Product) -> None:
+    `asked`: the request; a chat if none is given.
+    """
+
+    def __init__(self, product: Product, asked: Callable[[], httpx.Response] | None = None) -> None:
         super().__init__()
         self.answered = 0
         self.failures: list[str] = []
-        self._product = product
+        self._asked = asked or (lambda: httpx.post(**chat(product), trust_env=False))
         self._enough = threading.Event()
 
     def run(self) -> None:
         while not self._enough.is_set():
             try:
-                answer = httpx.post(**chat(self._product), trust_env=False)
+                answer = self._asked()
             except httpx.HTTPError as error:
                 self.failures.append(repr(error))
             else:
@@ -114,12 +117,13 @@ def test_the_kernel_shares_out_and_every_request_is_counted_once(product: Produc
 def test_what_is_renewed_under_load_fails_nobody_and_keeps_the_count(product: Product) -> None:
     before = children(product)
     counted = settled(product)
-    with Asking(product) as one, Asking(product) as two:
+    with Asking(product) as one, Asking(product) as two, Asking(product, lambda: product.get("/readyz")) as balancer:
         time.sleep(0.5)
         product.process.send_signal(signal.SIGHUP)
         wait_until(lambda: len(set(children(product)) - set(before)) == 2, seconds=60, what="both are new")
         wait_until(lambda: not set(children(product)) & set(before), seconds=60, what="both old ones have left")
     assert one.failures + two.failures == []
+    assert balancer.failures == [], "a load balancer takes no host out for that"
     total = counted + one.answered + two.answered
     wait_until(lambda: figure(product, "llmlb_requests_total") == total, seconds=3, what=f"{total} are counted")
 

@@ -136,6 +136,16 @@ def test_ctrl_c_twice_ends_it_at_once(serve: Serve, server: str) -> None:
     assert "end" not in stream.text
 
 
+def test_who_was_let_in_last_is_answered(serve: Serve) -> None:
+    running = serve("uvicorn")
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not accepts(running.port), seconds=5, what="the listener is closed")
+        client.sendall(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 503 ")
+    assert running.end() == 0
+
+
 @BOTH
 def test_a_second_sigterm_cuts_nothing(serve: Serve, server: str) -> None:
     """systemd tells every process of a unit, and then their parent passes it on to those that it started."""
@@ -150,19 +160,19 @@ def test_a_second_sigterm_cuts_nothing(serve: Serve, server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "drain_seconds", "closes_after", "cuts_after"),
-    [(signal.SIGTERM, 30, 3, 30), (signal.SIGTERM, 2, 2, 2), (signal.SIGINT, 30, 0, 30)],
+    ("number", "drain_seconds", "after"),
+    [(signal.SIGTERM, 30, (3, 4, 30)), (signal.SIGTERM, 2, (2, 2, 2)), (signal.SIGINT, 30, (0, 0, 30))],
 )
 def test_the_lame_duck_is_part_of_the_drain_time(
-    monkeypatch: pytest.MonkeyPatch, number: int, drain_seconds: float, closes_after: float, cuts_after: float
+    monkeypatch: pytest.MonkeyPatch, number: int, drain_seconds: float, after: tuple[float, float, float]
 ) -> None:
-    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
 
     def nothing() -> None: ...
 
     lifecycle = Lifecycle(nothing, nothing, nothing, drain_seconds=drain_seconds, lame_duck_seconds=3)
     leaving = Leaving.after(number, lifecycle)
-    assert (leaving.closes_at, leaving.cuts_at) == (100 + closes_after, 100 + cuts_after)
+    assert (leaving.closes_at, leaving.hangs_up_at, leaving.cuts_at) == after
 
 
 @BOTH

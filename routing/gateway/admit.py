@@ -18,9 +18,12 @@ from routing.state.limits import Verdict
 # A byte-pair token is about four bytes of JSON, in English as in Japanese (three bytes a character, 1.3 a token).
 BYTES_PER_TOKEN: Final = 4
 IMAGE_TOKENS: Final = 1000
-# What an answer takes that nobody has bounded, as a rule; and what it may take: the context window of most models.
+# What an answer takes that nobody has bounded, as a rule; and what it may take. Models end by themselves long before; a
+# larger number would keep the requests of a small budget from running beside each other.
 UNBOUNDED_ANSWER: Final = 1000
-LONGEST_ANSWER: Final = 131_072
+LONGEST_ANSWER: Final = 32_768
+# What a conversation may have that the node keeps: the context window of most models.
+LONGEST_CONTEXT: Final = 131_072
 _ANSWERS: Final = range(1, 10_000_001)  # tokens that somebody may mean
 _PROMPT_ALONE: Final = frozenset({EMBEDDING, RERANK})  # nothing is said in answer
 _EMBEDDED: Final = b";base64,"
@@ -84,7 +87,7 @@ def expected_tokens(api: Api, call: Call) -> tuple[int, int]:
     elif named and type(older) is int and older in _ANSWERS:  # which of the two holds is for the node to say
         longest = max(answer, older)
     if api.refers_to is not None and api.refers_to(call):
-        longest_prompt += LONGEST_ANSWER
+        longest_prompt += LONGEST_CONTEXT
     answers = envelope.answers
     return prompt + answers * answer, longest_prompt + answers * longest
 

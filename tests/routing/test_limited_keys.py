@@ -20,7 +20,7 @@ from nodes.fake_node import Behaviour
 from routing.core.limits import Reading
 from routing.core.usage import LOOKED_AT_BYTES
 from routing.gateway import account
-from routing.gateway.admit import LONGEST_ANSWER, UNBOUNDED_ANSWER, expected_tokens
+from routing.gateway.admit import LONGEST_ANSWER, LONGEST_CONTEXT, UNBOUNDED_ANSWER, expected_tokens
 from routing.protocols.base import Call
 from routing.protocols.registry import APIS
 from tests.routing.conftest import Fleet, MakeFleet, bearer, eventually
@@ -187,7 +187,7 @@ async def test_who_waits_for_what_runs_is_told_what_is_reserved(fleet: Fleet) ->
         ("completions", {"max_tokens": 70, "prompt": [1, 2, 3]}, 70, 70),
         ("completions", {"max_tokens": 70, "prompt": [[1, 2], [3]], "best_of": 5}, 700, 700),
         ("responses", {"max_output_tokens": 70}, 70, 70),
-        ("responses", {"max_output_tokens": 70, "previous_response_id": "resp_1"}, 70, 70 + LONGEST_ANSWER),
+        ("responses", {"max_output_tokens": 70, "previous_response_id": "resp_1"}, 70, 70 + LONGEST_CONTEXT),
         ("messages", {"max_tokens": 70, "messages": []}, 70, 70),
         ("messages/count_tokens", {"messages": []}, 0, 0),
         ("embeddings", {"input": "Hello"}, 0, 0),

@@ -202,12 +202,9 @@ def describe() -> dict[str, str]:
 
 
 def _optimised() -> str:
-    """A Python built without costs about a tenth more. Nothing where it does not know how it was built."""
-    arguments = sysconfig.get_config_var("CONFIG_ARGS")
-    if arguments is None:
-        return ""
-    is_optimised = "--enable-optimizations" in arguments
-    return f", built {'with' if is_optimised else 'without'} optimisations (--enable-optimizations)"
+    """A Python built so takes about a tenth less. Nothing where it is not known: Debian's is, and does not say so."""
+    arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    return ", built with --enable-optimizations" if "--enable-optimizations" in arguments else ""
 
 
 def _lines(path: str) -> list[str]:

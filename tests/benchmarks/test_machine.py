@@ -74,6 +74,6 @@ def test_what_python_was_built_with_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr("sysconfig.get_config_var", lambda name: {"CONFIG_ARGS": arguments}[name])
         return machine.describe()["python"]
 
-    assert "built with optimisations" in built_with("'--enable-shared' '--enable-optimizations' '--with-lto'")
-    assert "built without optimisations" in built_with("'--enable-shared'")
-    assert "optimisations" not in built_with(None), "nothing is said where nothing is known"
+    assert "--enable-optimizations" in built_with("'--enable-shared' '--enable-optimizations' '--with-lto'")
+    assert "built" not in built_with("'--enable-shared'"), "nothing is said where nothing is known"
+    assert "built" not in built_with(None)

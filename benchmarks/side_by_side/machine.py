@@ -202,7 +202,7 @@ def describe() -> dict[str, str]:
 
 
 def _optimised() -> str:
-    """A Python built so takes about a tenth less. Nothing where it is not known: Debian's is, and does not say so."""
+    """A Python built so is faster. Nothing where it is not known: Debian's is, and does not say so."""
     arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
     return ", built with --enable-optimizations" if "--enable-optimizations" in arguments else ""
 

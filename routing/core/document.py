@@ -9,15 +9,18 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-# A string; and a container that holds no other: most of what a long conversation is made of. Possessive, so that each
-# byte is looked at once or twice, by the regular expression's own loop and not by ours.
+# A string; and a container that holds no other: most of what a long conversation is made of. So each byte is looked at
+# once or twice, by the regular expression's own loop and not by ours. What may have to be given back is repeated a
+# bounded number of times, because each is remembered, and never possessively: before 3.11.5 Python then goes on behind
+# what did not match (python/cpython#106052), and a second `model` stays unseen.
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_FLAT: Final = rb'[{\[](?:[^"{}\[\]]++|%s)*+[}\]]' % _STRING
+_FLAT: Final = rb'[{\[](?:[^"{}\[\]]++|%s){0,64}[}\]]' % _STRING
 _NAME: Final = re.compile(rb"\s*(%s)\s*:" % _STRING, re.DOTALL)
 # To what ends the value, or opens a container in it; the same inside a container, where a comma ends nothing.
-_OF_VALUE: Final = re.compile(rb'(?:[^"{}\[\],]++|%s|%s)*+' % (_STRING, _FLAT), re.DOTALL)
-_OF_CONTAINER: Final = re.compile(rb'(?:[^"{}\[\]]++|%s|%s)*+' % (_STRING, _FLAT), re.DOTALL)
-
+_OF_VALUE: Final = re.compile(rb'(?:[^"{}\[\],]++|%s|%s){0,256}' % (_STRING, _FLAT), re.DOTALL)
+_OF_CONTAINER: Final = re.compile(rb'(?:[^"{}\[\]]++|%s|%s){0,256}' % (_STRING, _FLAT), re.DOTALL)
+_ENDS_CONTAINER: Final = frozenset({b"{", b"[", b"}", b"]", b""})
+_ENDS_VALUE: Final = _ENDS_CONTAINER | {b","}
 
 FEW_QUOTES: Final = 40
 SHORT_BYTES: Final = 8 * 1024
@@ -117,9 +120,11 @@ def _end_of_value(document: bytes, start: int) -> int:
     depth = 0
     position = start
     while True:
-        skip = _OF_CONTAINER if depth else _OF_VALUE
+        before, skip = position, _OF_CONTAINER if depth else _OF_VALUE
         position = skip.match(document, position).end()  # type: ignore[union-attr]  # it matches nothing, too
         found = document[position : position + 1]
+        if position > before and found not in (_ENDS_CONTAINER if depth else _ENDS_VALUE):
+            continue  # there is more than is skipped at once
         if found in (b"{", b"["):
             depth += 1
         elif depth == 0 or not found:

@@ -54,6 +54,14 @@ def test_a_second_model_is_seen_even_when_its_name_is_escaped() -> None:
     assert len(document.occurrences(body, "model")) == 2
 
 
+@pytest.mark.parametrize("inner", [{"role": "user"}, [[1], "x"], {"a": {"b": []}}, "text", {}])
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 255, 256, 257, 1000])
+def test_a_second_model_is_seen_behind_any_number_of_values(inner: object, count: int) -> None:
+    for value in ([inner] * count, [[inner] * count, inner], {"x": [inner] * count}):
+        body = b'{"model": "a", "messages": %s, "model": "b"}' % json.dumps(value).encode()
+        assert [json.loads(body[each.start : each.end]) for each in document.members(body)] == ["a", value, "b"]
+
+
 @given(st.dictionaries(text, values, max_size=5), st.integers(0, 200))
 @settings(deadline=None)
 def test_what_is_no_json_is_no_reason_to_fail(value: dict[str, object], length: int) -> None:

@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from nodes import overdue
 from tests.blackbox.conftest import MakeProduct, models
 from tests.drills.clients import Answer, Clients, percentile, request, upload
 from tests.drills.conftest import Drill, MakeNodeProcess
@@ -84,9 +85,10 @@ async def load(product: Product, asked: bytes = b"", *, rate: float = RATE) -> A
 
 
 async def status(product: Product) -> dict[str, Any]:
+    """What /readyz says, but that nobody checks the nodes, which is true: no worker runs beside these gateways."""
     answer = await asyncio.to_thread(product.get, "/readyz")
-    found: dict[str, Any] = answer.json()
-    return found
+    failing = [part for part in answer.json()["failing"] if part != overdue.PART]
+    return {"status": "degraded" if failing else "ready", "failing": failing}
 
 
 async def eventually(product: Product, wanted: str, *, seconds: float) -> dict[str, Any]:

@@ -150,7 +150,7 @@ async def test_a_status_that_http_has_none_of_is_the_nodes_fault(fleet: Fleet, a
     [
         b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}',
         b'{"a":1}\n\n{"b":2}\n\n',
-        gzip.compress(FIRST),
+        pytest.param(gzip.compress(FIRST), id="compressed"),
     ],
 )
 async def test_what_only_says_that_it_is_an_event_stream_is_asked_of_another_node(

@@ -90,7 +90,6 @@ class RedisState(MemoryState):
         self._link = link
         self._session = ""  # empty while this process is alone
         self._sessions = itertools.count(1)
-        self._before = ""  # the session before this one
         self._numbers = itertools.count(1)
         self._tickets: dict[int, MemoryPlace] = {}
         self._unlimited: set[int] = set()  # nodes without a limit whose count Redis has yet to be told
@@ -307,14 +306,13 @@ class RedisState(MemoryState):
     # --- together and alone ---------------------------------------------------------------------------------------
 
     def _join(self) -> None:
-        """Tell Redis all that is true here, under a new name; what it had under the old one is void."""
+        """Tell Redis all that is true here, under a new name; what it had under older ones is void."""
         self._session = f"{self._link.process}:{next(self._sessions)}"
         self._link.subscribe(CHANNEL + self._session, partial(self._heard_grant, self._session))
         counts = itertools.chain.from_iterable(self.live.own.items())
         tickets = itertools.chain.from_iterable(self._ticket(place)[1:] for place in self._tickets.values())
-        head = (self._session, self._before, self._link.process, len(self.live.own))
+        head = (self._session, self._link.process, len(self.live.own))
         self._link.tell_script(JOIN, (), *head, *counts, *tickets)
-        self._before = self._session
         self._unlimited.clear()
         self._sync()
 

@@ -1,7 +1,8 @@
 """What happens in Redis to slots and the queue, each script in one atomic step.
 
 A session is one connection of one process: a new connection joins as a new session with the counts and the waiters
-that the process has then, and takes the place of its old one. So nothing that went wrong before matters after.
+that the process has then, and takes the place of all that it had. So nothing that went wrong before matters after, not
+even a join that was never heard of.
 
     llmlb:slots:sessions        hash  session → process
     llmlb:slots:held:SESSION    hash  node → requests of this session that are on it
@@ -154,14 +155,17 @@ local function forget(session)
 end
 """.replace("REMEMBERED", str(REMEMBERED_KEYS))
 
-# session, old session or '', process, number of nodes, (node, count)…, (key, wish, nodes, place)… of those who wait
+# session, process, number of nodes, (node, count)…, (key, wish, nodes, place)… of those who wait
 JOIN: Final = Script(
     _LIBRARY
     + """
-if ARGV[2] ~= '' then forget(ARGV[2]) end
-call('HSET', P .. 'sessions', ARGV[1], ARGV[3])
-local places = 5 + 2 * tonumber(ARGV[4])
-for i = 5, places - 1, 2 do add(ARGV[1], ARGV[i], tonumber(ARGV[i + 1])) end
+local sessions = call('HGETALL', P .. 'sessions')
+for i = 1, #sessions, 2 do
+  if sessions[i + 1] == ARGV[2] then forget(sessions[i]) end
+end
+call('HSET', P .. 'sessions', ARGV[1], ARGV[2])
+local places = 4 + 2 * tonumber(ARGV[3])
+for i = 4, places - 1, 2 do add(ARGV[1], ARGV[i], tonumber(ARGV[i + 1])) end
 for i = places, #ARGV, 4 do
   call('HSET', P .. 'wishes', ARGV[i + 1], ARGV[i + 2])
   push(ARGV[1], ARGV[i], ARGV[i + 1], ARGV[i + 3])

@@ -50,6 +50,23 @@ async def test_each_goes_on_by_itself_at_once(processes: Processes) -> None:
     await eventually(lambda: all(link.up for link in processes.links))
 
 
+async def test_what_is_left_of_a_join_that_nobody_heard_of_is_void_at_the_next(processes: Processes) -> None:
+    state = await processes.start()
+    state.install(fleet(1))
+    (await take(state)).release()
+    await eventually(lambda: not processes.client.exists("llmlb:slots:totals"))
+    process = processes.links[0].process
+    lost = f"{process}:lost"
+    processes.client.hset("llmlb:slots:sessions", lost, process)
+    processes.client.hset(f"llmlb:slots:held:{lost}", "1", "1")
+    processes.client.hset("llmlb:slots:totals", "1", "1")
+    assert await state.take("m", A) is None, "Redis counts it, as long as the process lives"
+    processes.links[0].renew()
+    await eventually(lambda: not processes.client.hexists("llmlb:slots:sessions", lost))
+    await eventually(lambda: not processes.client.exists("llmlb:slots:totals"))
+    (await take(state)).release()
+
+
 async def test_who_waited_is_served_here(processes: Processes) -> None:
     one, two = await processes.two(1)
     held = await take(one)

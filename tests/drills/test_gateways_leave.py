@@ -127,6 +127,7 @@ def test_hosts_restarted_behind_a_load_balancer_fail_nobody(
         for gateway in two_gateways:
             await asyncio.to_thread(gateway.stop)
             await asyncio.to_thread(gateway.start)
+            # B023: it is called before the loop goes on.
             await asyncio.to_thread(wait_until, lambda: served(gateway) > 0, seconds=20, what="it is used again")  # noqa: B023
         stop.set()
         return await whole, await streamed

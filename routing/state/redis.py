@@ -147,7 +147,8 @@ class RedisState(MemoryState):
             self._gone(session)
         elif answer[0] == FULL:
             super()._leave(place)
-            self._tickets.pop(place.number, None)
+            if self._tickets.pop(place.number, None) is not None and self._joined_since(session):
+                self._link.tell_script(UNQUEUE, (), self._session, key, _wish(place.waiting), place.number)
             self._waiting_elsewhere = answer[1] - len(self._queue)
             self._counters.rejections.add(time.monotonic())
             return None
@@ -175,30 +176,30 @@ class RedisState(MemoryState):
 
     async def _take(self, selection: Selection, key: int) -> MemoryLease | None:
         """A slot on this very node. It counts here while Redis is asked: what comes meanwhile looks elsewhere."""
-        node = selection.node
+        session = self._session
         lease = MemoryLease(self, selection)
         try:
-            taken = await self._ask([node], key)
+            taken = await self._ask(session, [selection.node], key)
         except BaseException:
-            lease.forget()
-            self.live.end(node.id)
+            self._take_back(lease, session)
             raise
         if taken:
             return lease
-        lease.forget()
-        self.live.end(node.id)
+        self._take_back(lease, session)
         return None
 
     async def _take_any(self, nodes: Sequence[NodeEntry], key: int) -> MemoryLease | None:
-        taken = await self._ask(nodes, key)
-        return MemoryLease(self, Selection(nodes[taken - 1], "only_free")) if taken > 0 else None
+        session = self._session
+        taken = await self._ask(session, nodes, key)
+        if taken <= 0 or self._joined_since(session):
+            return None
+        return MemoryLease(self, Selection(nodes[taken - 1], "only_free"))
 
-    async def _ask(self, nodes: Sequence[NodeEntry], key: int) -> int:
+    async def _ask(self, session: str, nodes: Sequence[NodeEntry], key: int) -> int:
         """Take a slot on the first of these that has room.
 
         Returns: which, from 1; 0 for none, or where Redis is away; GONE where what is taken here was counted anew.
         """
-        session = self._session
         wanted = itertools.chain.from_iterable((node.id, node.limit) for node in nodes)
         try:
             answer = await self._link.run(
@@ -216,12 +217,25 @@ class RedisState(MemoryState):
         return taken
 
     def _give_back(self, session: str, nodes: Sequence[NodeEntry], answer: Any) -> None:
-        """Whoever asked has left before the answer came."""
+        """What Redis counts for somebody who has left. Under an older session it counts no more."""
         if answer == GONE:
-            if self._session:
-                self._join()  # it may have been counted when the process joined meanwhile
+            self._gone(session)
         elif answer[0] and session == self._session:
             self._link.tell_script(RELEASE, (), session, nodes[answer[0] - 1].id)
+
+    def _take_back(self, lease: MemoryLease, session: str) -> None:
+        """It was none, but counted here: so whoever was told meanwhile of all that is here has to hear of it."""
+        lease.forget()
+        node_id = lease.node.id
+        self.live.end(node_id)
+        node = self.table.nodes.get(node_id)
+        if node is None or not node.limit:
+            self._unlimited.add(node_id)
+        elif self._joined_since(session):
+            self._link.tell_script(RELEASE, (), self._session, node_id)
+
+    def _joined_since(self, session: str) -> bool:
+        return bool(self._session) and self._session != session
 
     def _unlimited_lease(self, selection: Selection) -> MemoryLease:
         """Nobody needs to be asked; the others are told within `SYNC_SECONDS`."""

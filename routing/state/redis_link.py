@@ -259,9 +259,18 @@ class RedisLink:
         """The answer is to come: an exception in it is `RedisDown`, or `hiredis.ReplyError`."""
         return self._ask(None, command)
 
-    def run(self, script: Script, keys: tuple[str, ...], *arguments: Argument, unwanted: Heard | None = None) -> Answer:
-        """Run a script; the answer as of `call`. It goes to `unwanted` where it is cancelled before the answer came."""
-        return self._ask(script, _evalsha(script, keys, arguments), unwanted)
+    async def run(
+        self, script: Script, keys: tuple[str, ...], *arguments: Argument, unwanted: Heard | None = None
+    ) -> Any:
+        """Run a script; the answer as of `call`. It goes to `unwanted` where whoever asks is cancelled."""
+        answer = self._ask(script, _evalsha(script, keys, arguments), unwanted)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # The answer may have come in the same moment: then the wire has given it to one who has left.
+            if unwanted is not None and answer.done() and not answer.cancelled() and answer.exception() is None:
+                unwanted(answer.result())
+            raise
 
     def tell(self, *command: Argument) -> None:
         """Send, and do not wait; nothing happens while Redis is away."""

@@ -15,6 +15,7 @@ from routing.state import limits, redis_limits
 from routing.state.limits import Limiter, MemoryLimiter, Tokens, Verdict
 from routing.state.redis_limits import RedisLimiter
 from routing.state.redis_link import RedisLink, Script
+from tests.routing.state.support import leave_with_the_answer
 from tests.support.private_redis import PrivateRedis
 
 
@@ -324,3 +325,16 @@ async def test_whoever_leaves_before_the_answer_holds_nothing(case: Case) -> Non
     async with asyncio.timeout(10):  # what was reserved is given back when the answer comes, whoever asks before
         while set((await case.limiter.read([limit]))[0]) != {0}:
             await asyncio.sleep(0.01)
+
+
+async def test_whoever_leaves_when_the_answer_comes_holds_nothing(redis_url: str) -> None:
+    link = RedisLink(redis_url)
+    limiter = RedisLimiter(link, prefix=f"llmlb:test:{uuid.uuid4().hex}:")
+    await link.start()
+    limit = Limit(1, requests=1, tokens=10, concurrent=1, day=10)
+    leaving = asyncio.create_task(limiter.reserve((limit,), 10, 10))
+    await asyncio.sleep(0)
+    await leave_with_the_answer(link, leaving)
+    (reading,) = await limiter.read([limit])
+    await link.aclose()
+    assert set(reading) == {0}

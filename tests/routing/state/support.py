@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -58,6 +59,24 @@ def wait_in_queue(state: State, key: int, served: list[object], name: object = N
         return lease
 
     return asyncio.create_task(wait())
+
+
+async def leave_with_the_answer(link: RedisLink, asking: asyncio.Task[Any]) -> None:
+    """The task is cancelled when Redis has answered it, and before it has gone on."""
+    wire = link._wire
+    assert wire is not None
+    answered, asked = wire._answered, wire._asked[-1]
+
+    def answered_and_left(reply: Any) -> None:
+        is_it = wire._asked[0] is asked
+        answered(reply)
+        if is_it:
+            asking.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "_answered", answered_and_left)
+        await asyncio.wait([asking])
+    assert asking.cancelled()
 
 
 class Processes:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from routing.state.base import Lease
+from routing.state.memory import MemoryLease
 from routing.state.redis import RedisState
 from routing.state.redis_link import BEAT_SECONDS
-from tests.routing.state.support import A, B, Processes, eventually, needs_redis, take, take_soon, wait_in_queue
+from tests.routing.state.support import (
+    A,
+    B,
+    Processes,
+    eventually,
+    leave_with_the_answer,
+    needs_redis,
+    take,
+    take_soon,
+    wait_in_queue,
+)
 
 pytestmark = needs_redis
 
@@ -129,6 +142,49 @@ async def test_one_taken_for_dead_in_error_counts_again(processes: Processes) ->
     last.release()
     held.pop().release()
     await eventually(lambda: one.live.in_flight == {})
+
+
+async def test_whoever_leaves_when_the_slot_comes_does_not_keep_it(processes: Processes) -> None:
+    one, two = await processes.two(1)
+    leaving = asyncio.create_task(one.take("m", A))
+    await asyncio.sleep(0)
+    await leave_with_the_answer(processes.links[0], leaving)
+    (await take_soon(two)).release()
+
+
+async def test_whoever_leaves_when_any_slot_comes_does_not_keep_it(processes: Processes) -> None:
+    one, two = await processes.two(1, 1)
+    held = [await take(two), await take(two)]
+    one._sync()
+    await eventually(lambda: one.live.in_flight == {1: 1, 2: 1})
+    held.pop().release()
+    await processes.links[1].call("PING")
+    leaving = asyncio.create_task(one.take("m", A))  # it knows of no room, and asks for any
+    await asyncio.sleep(0)
+    await leave_with_the_answer(processes.links[0], leaving)
+    (await take_soon(two)).release()
+    held.pop().release()
+
+
+@pytest.mark.parametrize("free", [0, 1])
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_what_is_asked_while_a_process_joins_anew_is_counted_once(
+    processes: Processes, free: int, leaves: bool
+) -> None:
+    one, two = await processes.two(1 + free)
+    held = await take(two)
+    asking = asyncio.create_task(one.take("m", A))
+    await asyncio.sleep(0)
+    one._join()  # it says that one request is there: the one that asks
+    if leaves:
+        asking.cancel()
+    (lease,) = await asyncio.gather(asking, return_exceptions=True)
+    assert isinstance(lease, MemoryLease) == (free and not leaves)
+    if isinstance(lease, MemoryLease):
+        assert await two.take("m", A) is None
+        lease.release()
+    held.release()
+    await eventually(lambda: not processes.client.exists("llmlb:slots:totals"))
 
 
 async def test_who_leaves_frees_all_at_once(processes: Processes) -> None:

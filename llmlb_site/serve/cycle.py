@@ -17,6 +17,9 @@ log = logging.getLogger("llmlb.serve")
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 
+# Of a body whose end is still to come, less is not worth waking the application for: else a client that sends a byte at
+# a time costs the others as much as a hundred that send theirs in one piece.
+WORTH_READING_BYTES: Final = 64 * 1024
 JOINED_BYTES: Final = 64 * 1024  # a longer body is not copied behind its head, but written after it
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 _CONTROL: Final = bytes({*range(0x20), 0x7F} - {0x09})
@@ -67,9 +70,10 @@ class Cycle:
         """A piece of the body has come. Returns how many bytes wait for the application."""
         self._pieces.append(piece)
         self._unread_bytes += len(piece)
-        self._news = True
-        if self._reader is not None:
-            self.set()
+        if self._unread_bytes >= WORTH_READING_BYTES:
+            self._news = True
+            if self._reader is not None:
+                self.set()
         return self._unread_bytes
 
     def end_body(self) -> None:

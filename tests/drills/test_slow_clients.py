@@ -109,12 +109,11 @@ def p99_ms(answers: Sequence[Answer | None]) -> float:
 
 @contextlib.asynccontextmanager
 async def attack(product: Product, slow: SlowClient, count: int) -> AsyncIterator[None]:
-    """So many slow clients at once, all of them connected."""
+    """So many slow clients at once, all of them connected: one after the other, so that each has a beat of its own."""
     tasks = []
-    for number in range(count):
+    for _ in range(count):
         tasks.append(asyncio.ensure_future(slow(product)))
-        if number % 50 == 0:
-            await asyncio.sleep(0.05)
+        await asyncio.sleep(DRIBBLE_SECONDS / count)
     await asyncio.sleep(0.3)
     try:
         yield

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmlb_site.serve.cycle import Cycle
+from llmlb_site.serve.cycle import WORTH_READING_BYTES, Cycle
 from tests.site.protocol_server import CLOSE, answering, ask, direct, echo, echoed, request, serving
 
 
@@ -26,6 +26,34 @@ async def test_http_1_0_has_no_chunks_and_its_body_ends_with_the_connection() ->
         answer = await ask(connect, b"GET / HTTP/1.0\r\nHost: here\r\n\r\n")
     assert b"chunked" not in answer
     assert answer.endswith(b"\r\n\r\nonetwo")
+
+
+async def test_a_body_that_dribbles_in_wakes_nobody_until_there_is_enough_of_it() -> None:
+    read: list[int] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            read.append(len(message["body"]))
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"%d" % sum(read)})
+
+    async with serving(application) as connect:
+        reader, writer = await connect()
+        size = WORTH_READING_BYTES + 20
+        writer.write(request("POST", "/", b"x" * size, CLOSE)[:-size])
+        for piece in (b"x",) * 10 + (b"x" * WORTH_READING_BYTES,) + (b"x",) * 10:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.005)
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+        writer.close()
+    assert answer.endswith(b"\r\n%d\r\n0\r\n\r\n" % size)
+    assert len(read) <= 3, "once for what was enough, and once for the end"
+    assert read[0] > WORTH_READING_BYTES
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])

@@ -66,6 +66,9 @@ def boundary_of(content_type: bytes) -> bytes:
     return boundary
 
 
+Step = Callable[["MultipartReader"], bool]
+
+
 class MultipartReader:
     """Fed with the body in pieces of any size; knows its parts when it is finished."""
 
@@ -76,17 +79,17 @@ class MultipartReader:
         self._needle = b"--" + boundary
         self._waiting = b""
         self._at = 0  # where `_waiting` begins in the body
-        self._step = self._begin
+        self._step: Step = MultipartReader._begin  # not bound: it would refer to what refers to it
 
     def feed(self, data: bytes) -> None:
         """Raises: NotAForm, as soon as it is certain."""
         self._waiting += data
-        while self._step():
+        while self._step(self):
             pass
 
     def finish(self) -> list[Part]:
         """All parts, once the body has ended. Raises: NotAForm, where it ended too early."""
-        if self._step != self._end:
+        if self._step is not MultipartReader._end:
             raise NotAForm("The form ends before its last boundary.")
         return self.parts
 
@@ -99,7 +102,7 @@ class MultipartReader:
             raise NotAForm("The body does not begin with the boundary that Content-Type announces.")
         if len(start) < len(self._needle):
             return False
-        return self._go_on(len(self._needle), self._boundary_end)
+        return self._go_on(len(self._needle), MultipartReader._boundary_end)
 
     def _boundary_end(self) -> bool:
         if len(self._waiting) < 2:
@@ -107,7 +110,7 @@ class MultipartReader:
         mark = self._waiting[:2]
         if mark not in (b"--", b"\r\n"):
             raise NotAForm("A boundary is followed by something else than a line end.")
-        return self._go_on(2, self._end if mark == b"--" else self._head)
+        return self._go_on(2, MultipartReader._end if mark == b"--" else MultipartReader._head)
 
     def _head(self) -> bool:
         end = self._waiting.find(b"\r\n\r\n", 0, MAX_PART_HEAD_BYTES)
@@ -118,7 +121,7 @@ class MultipartReader:
         if len(self.parts) == MAX_PARTS:
             raise NotAForm(f"The form has more than {MAX_PARTS} parts.")
         self.parts.append(_read_head(self._waiting[:end], start=self._at + end + 4))
-        return self._go_on(end + 4, self._value)
+        return self._go_on(end + 4, MultipartReader._value)
 
     def _value(self) -> bool:
         found = self._waiting.find(self._needle)
@@ -129,7 +132,7 @@ class MultipartReader:
             raise NotAForm("The boundary occurs within a part.")
         self._keep(found - 2)
         self.parts[-1].stop = self._at
-        return self._go_on(2 + len(self._needle), self._boundary_end)
+        return self._go_on(2 + len(self._needle), MultipartReader._boundary_end)
 
     def _end(self) -> bool:
         if self._waiting.strip(b"\r\n"):
@@ -147,7 +150,7 @@ class MultipartReader:
         self._waiting = self._waiting[count:]
         self._at += count
 
-    def _go_on(self, count: int, step: Callable[[], bool]) -> bool:
+    def _go_on(self, count: int, step: Step) -> bool:
         self._drop(count)
         self._step = step
         return True

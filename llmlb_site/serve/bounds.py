@@ -72,6 +72,7 @@ class BoundedProtocol(LeanProtocol):
         for timer in (self._look_at_arriving, self._look_at_unread):
             if timer is not None:
                 timer.cancel()
+        self._look_at_arriving = self._look_at_unread = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -24,6 +24,7 @@ from llmlb_site.serve.request_head import Malformed
 UNREAD_BYTES: Final = 512 * 1024  # of a request's body, before its sender has to wait
 PIPELINED: Final = 8  # requests that wait behind a running one, before their sender has to wait
 _USUAL_TARGET_BYTES: Final = 128  # a longer one is not worth remembering
+_OVER: Final[Any] = {}
 
 
 class LeanProtocol(HttpToolsProtocol):
@@ -35,6 +36,7 @@ class LeanProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._running: Cycle | None = None  # `cycle` is the last request, which may wait behind this one
         self._idle_since: float | None = None
+        self._lost = False
         self._scope: dict[str, Any] = {}  # what is the same for all requests of the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -58,6 +60,15 @@ class LeanProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
+        self._lost = True
+        self.pipeline.clear()
+        if running is None or running.response_complete:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The connection is lost, and nothing is under way: what refers to us must not be referred to by us."""
+        self.cycle = self._running = None
+        self.scope = _OVER
 
     def data_received(self, data: bytes) -> None:
         rest: bytes | memoryview = data
@@ -189,6 +200,8 @@ class LeanProtocol(HttpToolsProtocol):
         """Told by a cycle whose application has returned."""
         assert cycle.task is not None
         self.tasks.discard(cycle.task)
+        if self._lost:
+            self._let_go()
 
     # --- one timer a connection -----------------------------------------------------------------------------------
 

@@ -44,6 +44,16 @@ def why_not(table: RoutingTable, model: str, *wanted: str) -> Refusal | None:
     return None
 
 
+def require(table: RoutingTable, model: str, *wanted: str) -> None:
+    """Raises: Refusal, as of `why_not`."""
+    refusal = why_not(table, model, *wanted)
+    try:
+        if refusal is not None:
+            raise refusal
+    finally:
+        del refusal  # it knows this frame now, which must not know it
+
+
 def unable_nodes(table: RoutingTable, model: str, *wanted: str) -> frozenset[int]:
     """The nodes on which it is known that the model cannot do all of this."""
     return frozenset[int]().union(*(table.unable(model, capability) for capability in wanted))

@@ -212,9 +212,7 @@ class Gateway:
         if engine.control.stale or call.asked_model not in engine.table.holders:
             await engine.control.catch_up()
         call.model = engine.table.resolve(call.asked_model)
-        refusal = choose.why_not(engine.table, call.model, api.capability, *call.wants)
-        if refusal is not None:
-            raise refusal
+        choose.require(engine.table, call.model, api.capability, *call.wants)
         call.unfit = choose.unable_nodes(engine.table, call.model, api.capability, *call.wants)
 
     # --- the ends -------------------------------------------------------------------------------------------------

@@ -47,14 +47,11 @@ async def bind(api: Api, call: Call, principal: Principal, engine: Engine, provi
     Raises: Refusal (404), where the response is not kept; 503, where its node cannot be used now.
     """
 
+    owner_id, model, asked_model = principal.owner_id, call.model, call.asked_model  # the call itself refers to it
+
     def made(response_id: str, node_id: int) -> None:
         engine.stored.remember(
-            principal.owner_id,
-            response_id,
-            node_id=node_id,
-            model=call.model,
-            asked_model=call.asked_model,
-            provider=provider_name,
+            owner_id, response_id, node_id=node_id, model=model, asked_model=asked_model, provider=provider_name
         )
 
     call.made = made
@@ -153,10 +150,9 @@ async def _ask_node(exchange: Exchange, engine: Engine, node: NodeEntry, plan: P
             answer.close()
     except NodeFault as fault:
         entry.error = f"{fault.code}: {fault}"
-        refusal = refusal_for(fault, 1)
         if exchange.first_byte is None:
-            raise refusal from None
-        await relay.end_broken_stream(exchange, refusal)
+            raise refusal_for(fault, 1) from None
+        await relay.end_broken_stream(exchange, refusal_for(fault, 1))
 
 
 async def _pass_error_on(

@@ -21,8 +21,9 @@ log = logging.getLogger("llmlb.runtime")
 # A thread that wants to go on waits this long for one that computes; Python's default of 5 ms would show in every
 # request that is served while a batch of history is written.
 SWITCH_SECONDS: Final = 0.0005
-# What is loaded at the start stays; looking through all of it for garbage again and again would stop every stream.
-GARBAGE_THRESHOLDS: Final = (20_000, 20, 50)
+# What is loaded at the start stays; looking through all of it for garbage again and again would stop every stream. Of
+# what comes later next to nothing is garbage, and what is (a check of a node, an admin's page) is found while it is little.
+GARBAGE_THRESHOLDS: Final = (2_000, 20, 50)
 
 
 class Runtime:

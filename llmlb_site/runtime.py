@@ -22,7 +22,7 @@ log = logging.getLogger("llmlb.runtime")
 # request that is served while a batch of history is written.
 SWITCH_SECONDS: Final = 0.0005
 # What is loaded at the start stays; looking through all of it for garbage again and again would stop every stream. Of
-# what comes later next to nothing is garbage, and what is (a check of a node, an admin's page) is found while it is little.
+# what comes later next to nothing is garbage, and what is (a check of nodes, admin pages) is found while it is small.
 GARBAGE_THRESHOLDS: Final = (2_000, 20, 50)
 
 

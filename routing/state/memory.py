@@ -52,7 +52,6 @@ class MemoryPlace:
         state._queue.push(self.waiting)
         self.position = len(state._queue)
 
-    @property
     def is_over(self) -> bool:
         """It has been served, or told that it will not be: `wait` says which."""
         return self._future.done()

@@ -129,7 +129,7 @@ class RedisState(MemoryState):
 
     async def queue(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryPlace | None:
         place = await super().queue(model, key, tried, affinity)
-        if place is None or place.is_over:
+        if place is None or place.is_over():
             return place
         place.number = next(self._numbers)
         self._tickets[place.number] = place
@@ -146,7 +146,7 @@ class RedisState(MemoryState):
             raise
         if answer == GONE:
             self._gone(session)
-        elif place.is_over:  # by this process, while Redis was asked
+        elif place.is_over():  # by this process, while Redis was asked
             pass
         elif answer[0] == FULL:
             super()._leave(place)

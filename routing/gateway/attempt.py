@@ -154,7 +154,12 @@ class Attempts:
                     deadline=self._deadline,
                     affinity=self._affinity,
                 )
-            if (api.why_unfit is None and call.home is None) or choose.is_fit(api, call, lease.node):
+            try:
+                fit = (api.why_unfit is None and call.home is None) or choose.is_fit(api, call, lease.node)
+            except BaseException:
+                lease.release()
+                raise
+            if fit:
                 return lease
             lease.release()
             self._tried |= {lease.node.id}

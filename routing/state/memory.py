@@ -82,7 +82,6 @@ class MemoryPlace:
             self._future.set_result(lease)
 
     def give_up(self) -> None:
-        """Leave the queue; a slot that was granted in the same moment goes to the next."""
         self._state._leave(self)
         if self._future.done() and not self._future.cancelled() and self._future.exception() is None:
             self._future.result().release()

@@ -92,12 +92,9 @@ class Engine:
 
     # --- what attempts say of nodes -------------------------------------------------------------------------------
 
-    def target(self, node_id: int) -> Target:
-        target = self._targets.get(node_id)
-        if target is None:
-            node = self.table.nodes[node_id]
-            target = self._targets[node_id] = Target(node.base_url, node.api_key)
-        return target
+    def target(self, node: NodeEntry) -> Target:
+        """Where the node is now; where it was, if it was removed since it was chosen."""
+        return self._targets.get(node.id) or Target(node.base_url, node.api_key)
 
     def provider_target(self, provider: NodeEntry) -> Target:
         """Where a cloud provider is, with the key in the header that it wants it in."""

@@ -81,6 +81,17 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]  # untyped base
         self.writable.set()
         super().connectionLost(reason)
 
+    def handle_exception(self, exception: BaseException | None) -> None:
+        """The application has left its answer without an end: 500 where nothing was said yet, else a broken connection.
+
+        Daphne would try to say 500 in the middle of an answer, and its checker would end with that.
+        """
+        if not self._response_started:
+            super().handle_exception(exception)
+        elif self.channel is not None:
+            self._stop_producing()
+            self.channel.loseConnection()
+
     def pauseProducing(self) -> None:
         self.writable.clear()
 
@@ -159,6 +170,15 @@ class DrainingDaphne(daphne_server.Server):  # type: ignore[misc]  # untyped bas
         await super().handle_reply(protocol, message)
         if isinstance(protocol, BoundedRequest) and not protocol.writable.is_set():
             await self._wait_for_reader(protocol)
+
+    def application_checker(self) -> None:
+        """Also ends the answers that applications have left without an end: their clients would wait for ever."""
+        for protocol, details in list(self.connections.items()):
+            task = details.get("application_instance")
+            returned = task is not None and task.done() and not task.cancelled() and task.exception() is None
+            if returned and isinstance(protocol, BoundedRequest) and not protocol.finished:
+                protocol.handle_exception(None)
+        super().application_checker()
 
     def _listen(self) -> None:
         self.connections: dict[Any, dict[str, Any]] = {}

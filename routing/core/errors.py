@@ -187,6 +187,11 @@ def internal_error() -> Refusal:
     return Refusal(500, "internal_error", "The gateway failed on this request. It has been logged.", type="api_error")
 
 
+def stopping() -> Refusal:
+    message = "The gateway is stopping, and cannot wait for this request any longer. Try again."
+    return Refusal(503, "gateway_stopping", message, type=UNAVAILABLE, headers={"Retry-After": "1"})
+
+
 def _retry_headers(milliseconds: int) -> Mapping[str, str]:
     """The seconds of RFC 9110, 10.2.3, rounded up; and the milliseconds, which OpenAI's SDKs prefer."""
     return {"Retry-After": str(-(-milliseconds // 1000)), "Retry-After-Ms": str(milliseconds)}

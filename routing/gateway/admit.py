@@ -43,11 +43,11 @@ async def admit(exchange: Exchange, engine: Engine, limits: KeyLimits) -> None:
     if not applying:
         return
     verdict = await engine.limits.reserve(applying, *expected_tokens(api, call))
+    exchange.hold = verdict.hold
     exchange.limit_headers = headers_of(verdict, exchange.dialect)
     if verdict.denial is not None:
         engine.metrics.observe_limit(api.kind, verdict.denial.kind)
         raise refusal_of(verdict.denial)
-    exchange.hold = verdict.hold
 
 
 def find_applying(limits: KeyLimits, name: str, table: RoutingTable) -> tuple[Limit, ...]:

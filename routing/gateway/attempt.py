@@ -15,7 +15,7 @@ from llmlb_site.lib.upstream.faults import ConnectFault, MalformedFault, NodeFau
 from routing.core.affinity import affinity_of
 from routing.core.errors import Refusal, no_capable_node
 from routing.core.retries import RetryBudget
-from routing.core.table import Pair
+from routing.core.table import NodeEntry, Pair
 from routing.gateway import choose, relay, replies
 from routing.gateway.answered import BUSY, Answered, AttemptFailed, refusal_for, without_address
 from routing.gateway.choose import select_available_node_with_queue
@@ -41,7 +41,7 @@ class Fleet(Protocol):
     @property
     def upstream(self) -> Upstream: ...
 
-    def target(self, node_id: int) -> Target: ...
+    def target(self, node: NodeEntry) -> Target: ...
 
     def exclude(self, pair: Pair, reason: str, *, kind: str, on_connect: bool) -> bool:
         """Take a model on a node out of routing, now. False if it was out already."""
@@ -154,7 +154,12 @@ class Attempts:
                     deadline=self._deadline,
                     affinity=self._affinity,
                 )
-            if (api.why_unfit is None and call.home is None) or choose.is_fit(api, call, lease.node):
+            try:
+                fit = (api.why_unfit is None and call.home is None) or choose.is_fit(api, call, lease.node)
+            except BaseException:
+                lease.release()
+                raise
+            if fit:
                 return lease
             lease.release()
             self._tried |= {lease.node.id}
@@ -186,7 +191,7 @@ class Attempts:
 
     async def _send_and_relay(self, lease: Lease, entry: AttemptEntry, plan: Plan) -> None:
         exchange = self._exchange
-        target = self._fleet.target(lease.node.id)
+        target = self._fleet.target(lease.node)
         exchange.notes = plan.notes
         exchange.without_address = partial(without_address, target=target)
         if plan.ready is not None:

@@ -125,13 +125,15 @@ async def select_available_node_with_queue(
 
 
 async def _wait(place: Place, state: State, exchange: Exchange, timeout: float) -> Lease:
-    headers = _place_headers(state, place.position)
-    exchange.queue_headers = headers
     began = time.monotonic()
     try:
+        exchange.queue_headers = _place_headers(state, place.position)
         return await place.wait(timeout)
     except TimeoutError:
         raise queue_timeout(time.monotonic() - began, {}) from None
+    except BaseException:
+        place.give_up()
+        raise
     finally:
         exchange.queue_seconds += time.monotonic() - began
 

@@ -7,6 +7,7 @@ handling (django/channels#1249). Channels routes to it all the same: see `llmlb_
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import Final
@@ -15,7 +16,14 @@ from urllib.parse import unquote
 from access.permissions import Permission
 from history.choices import Outcome
 from routing.core import prefix
-from routing.core.errors import Refusal, internal_error, method_not_allowed, model_forbidden, unknown_path
+from routing.core.errors import (
+    Refusal,
+    internal_error,
+    method_not_allowed,
+    model_forbidden,
+    stopping,
+    unknown_path,
+)
 from routing.core.table import NodeEntry, Principal
 from routing.engine import Engine
 from routing.gateway import (
@@ -45,6 +53,7 @@ log = logging.getLogger("llmlb.gateway")
 MODELS: Final = "/v1/models"
 INFERENCE: Final = Permission.INFERENCE.value
 CLIENT_CLOSED: Final = 499
+LAST_WORD_SECONDS: Final = 1.0
 
 
 class Gateway:
@@ -82,6 +91,7 @@ class Gateway:
             self._hung_up(exchange)
         except asyncio.CancelledError:  # the server is leaving and its patience is over
             exchange.outcome = Outcome.BROKEN
+            await self._cut(exchange)
             raise
         except Exception:
             await self._failed(exchange)
@@ -222,6 +232,17 @@ class Gateway:
         exchange.error_code = "client_closed_request"
         exchange.error_message = "the client closed the connection"
         exchange.status = exchange.status or CLIENT_CLOSED
+
+    async def _cut(self, exchange: Exchange) -> None:
+        """Say so where there is still a place for it. The server waits but a moment longer for a client to read."""
+        refusal = stopping()
+        exchange.error_code, exchange.error_message = refusal.code, refusal.message
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                if exchange.first_byte is None:
+                    await replies.refuse(exchange, refusal)
+                elif not exchange.finished:
+                    await relay.end_broken_stream(exchange, refusal)
 
     async def _failed(self, exchange: Exchange) -> None:
         """A fault of ours: logged with its trace, told without."""

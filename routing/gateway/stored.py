@@ -96,8 +96,8 @@ async def follow(exchange: Exchange, engine: Engine) -> None:
     stored = await engine.stored.find(principal.owner_id, response_id)
     if stored is None or not _may_use(principal, stored):
         raise response_unknown(response_id)
-    keeper = _keeper(engine, stored, response_id)
     body = await intake.read_body(exchange, MAX_BODY_BYTES)
+    keeper = _keeper(engine, stored, response_id)
     envelope = Envelope(stream="stream=true" in exchange.query.lower())
     exchange.streaming = envelope.stream
     path = exchange.path + exchange.query
@@ -133,7 +133,7 @@ async def _ask_node(exchange: Exchange, engine: Engine, node: NodeEntry, plan: P
     exchange.attempts.append(entry)
     try:
         answer = await engine.upstream.send(
-            engine.target(node.id),
+            engine.target(node),
             exchange.method,
             plan.path,
             node_headers(exchange),
@@ -168,4 +168,4 @@ async def _pass_error_on(
         message = f"The node answered {answer.status} with a body that is not JSON."
         raise Refusal(answer.status, "node_error", message, type="api_error")
     exchange.error_code, exchange.error_message = "node_error", f"the node answered {answer.status}"
-    await replies.json(exchange, without_address(answered.body, engine.target(node.id)), answer.status)
+    await replies.json(exchange, without_address(answered.body, engine.target(node)), answer.status)

@@ -42,6 +42,9 @@ class Place(Protocol):
         Raises: TimeoutError; Refusal (503), when the last node that could have served it is gone.
         """
 
+    def give_up(self) -> None:
+        """Leave the queue, as often as it comes; a slot that was granted in the same moment goes to the next."""
+
 
 class State(Protocol):
     """Slots and queue over one routing table."""

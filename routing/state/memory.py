@@ -52,6 +52,10 @@ class MemoryPlace:
         state._queue.push(self.waiting)
         self.position = len(state._queue)
 
+    def is_over(self) -> bool:
+        """It has been served, or told that it will not be: `wait` says which."""
+        return self._future.done()
+
     async def wait(self, timeout: float) -> MemoryLease:
         try:
             async with asyncio.timeout(timeout):
@@ -78,7 +82,6 @@ class MemoryPlace:
             self._future.set_result(lease)
 
     def give_up(self) -> None:
-        """Leave the queue; a slot that was granted in the same moment goes to the next."""
         self._state._leave(self)
         if self._future.done() and not self._future.cancelled() and self._future.exception() is None:
             self._future.result().release()
@@ -100,7 +103,8 @@ class MemoryState:
         self.live.follow(self.table, table)
         self.table = table
         if len(self._queue):
-            self._tell_hopeless()
+            for place in list(self._places.values()):
+                self._tell_if_hopeless(place)
             self._serve()
 
     def take_now(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryLease | None:
@@ -118,6 +122,7 @@ class MemoryState:
             return None
         place = MemoryPlace(self, model, key, frozenset(tried), affinity)
         self._places[id(place.waiting)] = place
+        self._tell_if_hopeless(place)  # the last node may have gone while its request was looked at
         return place
 
     def estimated_wait(self, position: int) -> float:
@@ -177,11 +182,9 @@ class MemoryState:
         self._queue.remove(place.waiting)
         self._places.pop(id(place.waiting), None)
 
-    def _tell_hopeless(self) -> None:
+    def _tell_if_hopeless(self, place: MemoryPlace) -> None:
         """Whoever waits for a model that no node can serve any more is told now, not when the wait is over."""
-        holders = self.table.holders
-        for place in list(self._places.values()):
-            waiting = place.waiting
-            if not any(node.id not in waiting.tried for node in holders.get(waiting.model, ())):
-                self._leave(place)
-                place.refuse(no_capable_node(waiting.model))
+        waiting = place.waiting
+        if not any(node.id not in waiting.tried for node in self.table.holders.get(waiting.model, ())):
+            self._leave(place)
+            place.refuse(no_capable_node(waiting.model))

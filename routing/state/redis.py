@@ -123,13 +123,14 @@ class RedisState(MemoryState):
             lease = await self._take_any(sorted(rest, key=lambda node: self.live.in_flight.get(node.id, 0)), key)
             if lease is not None or not self._session:
                 return lease or await super().take(model, key, tried, affinity)
-        selection = select_node(model, holders, self.live, self._strategy, tried, affinity)
+        holders = self.table.holders.get(model, ())  # as they are now
+        selection = select_node(model, holders, self.live, self._strategy, tried, affinity) if holders else None
         return self._unlimited_lease(selection) if selection is not None and not selection.node.limit else None
 
     async def queue(self, model: str, key: int, tried: Collection[int] = (), affinity: int = 0) -> MemoryPlace | None:
         place = await super().queue(model, key, tried, affinity)
-        if place is None:
-            return None
+        if place is None or place.is_over():
+            return place
         place.number = next(self._numbers)
         self._tickets[place.number] = place
         session = self._session
@@ -145,6 +146,8 @@ class RedisState(MemoryState):
             raise
         if answer == GONE:
             self._gone(session)
+        elif place.is_over():  # by this process, while Redis was asked
+            pass
         elif answer[0] == FULL:
             super()._leave(place)
             if self._tickets.pop(place.number, None) is not None and self._joined_since(session):
@@ -233,6 +236,8 @@ class RedisState(MemoryState):
             self._unlimited.add(node_id)
         elif self._joined_since(session):
             self._link.tell_script(RELEASE, (), self._session, node_id)
+        if not self._session:  # it looked taken when this process began to serve who waits here
+            self._serve()
 
     def _joined_since(self, session: str) -> bool:
         return bool(self._session) and self._session != session

@@ -223,6 +223,17 @@ end
 """
 )
 
+# KEYS: held, of each limit of a request that this process has admitted by itself. ARGV: process, most.
+_COUNT: Final = Script(
+    """
+for i = 1, #KEYS do
+  redis.call('HINCRBY', KEYS[i], 'c:' .. ARGV[1], 1)
+  redis.call('HINCRBY', KEYS[i], 'r:' .. ARGV[1], ARGV[2])
+  redis.call('EXPIRE', KEYS[i], 86400)
+end
+"""
+)
+
 
 class RedisLimiter:
     """`Limiter` of one of several processes. The link is somebody else's to start, after this is made, and to close."""
@@ -232,6 +243,7 @@ class RedisLimiter:
         self._prefix = prefix
         self._own = MemoryLimiter()
         self._refusing = False
+        self._uncounted: dict[int, Hold] = {}  # by identity: those that run, which Redis refused to count
         link.on_up(self._restate)
 
     async def reserve(self, limits: tuple[Limit, ...], wanted: int, most: int) -> Verdict:
@@ -244,7 +256,10 @@ class RedisLimiter:
             return await self._own.reserve(limits, wanted, most)
         except hiredis.ReplyError as error:
             self._refused(error)
-            return await self._own.reserve(limits, wanted, most)
+            verdict = await self._own.reserve(limits, wanted, most)
+            if verdict.hold is not None:
+                self._uncounted[id(verdict.hold)] = verdict.hold
+            return verdict
         self._refused(None)
         admitted, slot, reset, found = answer
         readings = [Reading._make(each) for each in found]
@@ -266,6 +281,8 @@ class RedisLimiter:
     def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
         """Also where Redis was away when the request came: by now it has been told that it runs."""
         self._own.settle(hold, used, counts=counts)
+        if self._uncounted.pop(id(hold), None) is not None:
+            self._count(hold)
         self._settle(hold.limits, hold.shared_slot, hold.wanted, hold.most, used, hold.period, counts=counts)
 
     def at_least(self, tokens: Iterable[Tokens]) -> None:
@@ -318,11 +335,22 @@ class RedisLimiter:
         elif self._refusing:
             self._refusing = False
             health.report(PART, ok=True)
-            self._restate()
+            # One by one: to state how many there are would undo what Redis counts of those whose answer is to come.
+            for hold in self._uncounted.values():
+                self._count(hold)
+            self._uncounted.clear()
+
+    def _count(self, hold: Hold) -> None:
+        keys = tuple(f"{self._prefix}{limit.id}:h" for limit in hold.limits)
+        self._link.tell_script(_COUNT, keys, self._link.process, hold.most)
 
     def _restate(self) -> None:
-        """A new connection: what this process holds is what it knows, whatever became of what it said before."""
-        for script in (_RESERVE, _SETTLE, _RESTATE):
+        """A new connection: what this process holds is what it knows, whatever became of what it said before.
+
+        That it holds nothing has to be said too: the end of a request may have been lost with the connection before.
+        """
+        self._uncounted.clear()
+        for script in (_RESERVE, _SETTLE, _RESTATE, _COUNT):
             self._link.tell("SCRIPT", "LOAD", script.text)  # a script sent anew would come after what was sent next
         held = self._own.held()
         if held:

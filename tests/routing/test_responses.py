@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from llmlb_site.lib.events import publish
 from models_catalog.models import ModelAlias
 from nodes.fake_node import Behaviour, FakeNode
 from nodes.models import Node, NodeStatus
+from routing.core.table import RoutingTable
 from tests.routing.conftest import Fleet, bearer, eventually
 
 RESPONSES = "/v1/responses"
@@ -326,6 +328,22 @@ async def test_the_node_is_away_or_gone(fleet: Fleet) -> None:
     await sync_to_async(delete)()
     assert error_of(await ask(fleet, previous_response_id=made)) == (404, "previous_response_not_found")
     assert error_of(await get(fleet, made)) == (404, "response_not_found")
+
+
+async def test_the_node_goes_while_the_request_arrives(fleet: Fleet) -> None:
+    await native(fleet)
+    made = (await ask(fleet)).json()["id"]
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(0.1)
+        fleet.engine._install(RoutingTable.build([], []))
+        yield b"}"
+
+    response = await fleet.client.post(f"{RESPONSES}/{made}/cancel", content=slowly(), headers=bearer(fleet.key))
+    assert error_of(response) == (404, "response_not_found")
+    (_, entry) = await fleet.settled(2)
+    assert (entry.outcome, entry.status) == ("client_error", 404)
 
 
 async def test_a_node_that_has_forgotten_says_so_itself_and_keeps_its_name(fleet: Fleet) -> None:

@@ -6,12 +6,15 @@ import asyncio
 import json
 import time
 from functools import partial
+from typing import Any
 
+import pytest
 from asgiref.sync import sync_to_async
 
 from llmlb_site.lib.events import publish
 from nodes.fake_node import Behaviour
 from nodes.models import Node
+from routing.core.table import RoutingTable
 from routing.state.memory import MemoryState
 from tests.routing.conftest import Fleet, MakeFleet, eventually
 
@@ -79,6 +82,24 @@ async def test_waiting_too_long_is_504(make_fleet: MakeFleet) -> None:
     assert fleet.engine.state.stats().timeouts == 1
     assert not await fleet.excluded(), "our own time-out is no node's fault"
     await running
+
+
+async def test_a_node_that_is_removed_as_it_is_given_to_who_waits_still_answers(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.add("model-a", limit=1, behaviour=Behaviour(latency=0.3))
+    running = asyncio.create_task(fleet.post())
+    await eventually(lambda: fleet.engine.state.stats().processing == 1)
+    waiting = asyncio.create_task(fleet.post())
+    await eventually(lambda: fleet.engine.state.stats().waiting == 1)
+    released = MemoryState._released
+
+    def released_and_removed(state: MemoryState, *args: Any) -> None:
+        released(state, *args)
+        fleet.engine._install(RoutingTable.build([], []))
+
+    monkeypatch.setattr(MemoryState, "_released", released_and_removed)
+    assert {response.status_code for response in await asyncio.gather(running, waiting)} == {200}
 
 
 async def test_the_estimate_is_mean_time_times_position(fleet: Fleet) -> None:

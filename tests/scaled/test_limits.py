@@ -197,6 +197,26 @@ async def test_requests_that_run_through_an_outage_are_counted_again_after_it(
     assert (reading.running, reading.reserved) == (0, 0)
 
 
+@pytest.mark.parametrize("lost_on_the_way", [False, True])
+async def test_a_request_that_ended_in_an_outage_does_not_count_after_it(
+    members: list[Member], lost_on_the_way: bool
+) -> None:
+    one, other = members
+    limit = Limit(1, concurrent=1, day=1000)
+    verdict = await one.limiter.reserve((limit,), 10, 10)
+    assert verdict.hold is not None
+    if lost_on_the_way:
+        one.limiter.settle(verdict.hold, 5)  # said, but the connection ends before it is sent
+        one.link.renew()
+    else:
+        one.link.renew()
+        one.limiter.settle(verdict.hold, 5)
+    await until(lambda: one.link.up, 5)
+    (reading,) = await other.limiter.read([limit])
+    assert (reading.running, reading.reserved) == (0, 0)
+    assert await one.admitted(limit, 1) == 1
+
+
 async def test_budgets_survive_a_redis_that_lost_everything(members: list[Member], server: PrivateRedis) -> None:
     one, other = members
     limit = Limit(1, day=1000, month=5000)
@@ -227,6 +247,25 @@ async def test_a_redis_that_refuses_is_as_good_as_none(members: list[Member], se
     await one.link.call("CONFIG", "SET", "maxmemory", "0")
     await one.admitted(Limit(2, requests=5), 1)
     assert not health.failing()
+
+
+async def test_what_was_refused_is_counted_when_redis_takes_it_again_and_nothing_is_uncounted(
+    members: list[Member],
+) -> None:
+    one, other = members
+    limit = Limit(1, concurrent=20)
+    await one.link.call("CONFIG", "SET", "maxmemory", "1")
+    refused = [await one.limiter.reserve((limit,), 10, 10) for _ in range(2)]
+    await one.link.call("CONFIG", "SET", "maxmemory", "0")
+    at_once = await asyncio.gather(*(one.limiter.reserve((limit,), 10, 10) for _ in range(5)))
+    (reading,) = await one.limiter.read([limit])
+    assert (reading.running, reading.reserved) == (7, 70)
+    for number, verdict in enumerate([*refused, *at_once], start=1):
+        assert verdict.hold is not None
+        one.limiter.settle(verdict.hold, 0)
+        (reading,) = await one.limiter.read([limit])
+        assert (reading.running, reading.reserved) == (7 - number, 70 - 10 * number)
+    assert other.link.up
 
 
 # --- the product -----------------------------------------------------------------------------------------------------

@@ -218,6 +218,18 @@ def test_responses_while_draining_close_their_connection(serve: Serve, server: s
         assert answer.headers["connection"].lower() == "close"
 
 
+@BOTH
+@pytest.mark.parametrize("way", ["returns", "fails"])
+def test_an_answer_that_the_application_leaves_without_its_end_is_broken_off(
+    serve: Serve, server: str, way: str
+) -> None:
+    running = serve(server)
+    for _ in range(2):
+        with pytest.raises(httpx.RemoteProtocolError):
+            running.get(f"/part?{way}", timeout=5)
+    assert running.get("/sent").status_code == 200
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_daphne_refuses_a_body_over_the_limit(serve: Serve, chunked: bool) -> None:
     running = serve("daphne")

@@ -42,6 +42,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         state["floods"] += 1
         await flood(send)
         state["floods"] -= 1
+    elif scope["path"] == "/part":
+        await part(send, scope["query_string"])
     else:
         await stream(receive, send)
 
@@ -86,6 +88,14 @@ async def flood(send: Any) -> None:
         await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
         state["sent"] += 65536
     await send({"type": "http.response.body", "body": b"flood end"})
+
+
+async def part(send: Any, way: bytes) -> None:
+    """An answer without its end."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"the beginning", "more_body": True})
+    if way == b"fails":
+        raise RuntimeError("in the middle")
 
 
 async def answer(send: Any, status: int, body: bytes) -> None:

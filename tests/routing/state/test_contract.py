@@ -188,6 +188,19 @@ async def test_who_waits_for_a_model_that_no_node_has_any_more_is_told(state: St
     held.release()
 
 
+async def test_who_comes_to_wait_when_the_last_node_has_just_gone_is_told_at_once(state: State) -> None:
+    state.install(fleet(1))
+    held = await take(state)
+    assert await state.take("m", A) is None
+    state.install(fleet(1, models=("other",)))
+    place = await state.queue("m", A)
+    assert place is not None
+    with pytest.raises(Refusal, match="m"):
+        await place.wait(0.5)
+    assert state.stats().waiting == 0
+    held.release()
+
+
 @pytest.mark.parametrize("limit", [1, 0])
 async def test_a_node_that_comes_serves_who_waits(state: State, limit: int) -> None:
     state.install(fleet(1))

@@ -81,6 +81,22 @@ async def test_who_waited_is_served_here(processes: Processes) -> None:
     processes.server.start()
 
 
+async def test_a_slot_whose_asker_leaves_as_the_connection_breaks_goes_to_who_waits(processes: Processes) -> None:
+    state = await processes.start()
+    state.install(fleet(1))
+    processes.server.hang()
+    served: list[object] = []
+    leaving = asyncio.create_task(state.take("m", A))
+    waiting = wait_in_queue(state, B, served)
+    await asyncio.sleep(0.05)
+    processes.links[0].renew()
+    leaving.cancel()
+    async with asyncio.timeout(2):
+        (await waiting).release()
+    processes.server.go_on()
+    await eventually(lambda: processes.links[0].up)
+
+
 async def test_when_it_is_back_all_is_counted_as_it_is(processes: Processes) -> None:
     one, two = await processes.two(3)
     before = [await take(one), await take(two)]

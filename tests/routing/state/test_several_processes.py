@@ -15,6 +15,7 @@ from tests.routing.state.support import (
     B,
     Processes,
     eventually,
+    fleet,
     leave_with_the_answer,
     needs_redis,
     take,
@@ -185,6 +186,35 @@ async def test_what_is_asked_while_a_process_joins_anew_is_counted_once(
         lease.release()
     held.release()
     await eventually(lambda: not processes.client.exists("llmlb:slots:totals"))
+
+
+async def test_who_is_served_here_while_redis_has_no_place_for_it_keeps_what_it_got(processes: Processes) -> None:
+    one, two = await processes.two(1, queue_max=1)
+    held = await take(two)
+    waiting = await two.queue("m", A)
+    assert waiting is not None
+    asking = asyncio.create_task(one.queue("m", B))
+    await asyncio.sleep(0)
+    one.install(fleet(1, 0))  # a node that always has room
+    place = await asking
+    assert place is not None
+    lease = await place.wait(1)
+    assert lease.node.id == 2
+    lease.release()
+    assert not one.in_flight_here()
+    held.release()
+    (await waiting.wait(5)).release()
+
+
+async def test_a_node_that_went_while_redis_was_asked_is_not_taken(processes: Processes) -> None:
+    one, two = await processes.two(1, 0)
+    held = await take(two)
+    assert held.node.id == 1
+    asking = asyncio.create_task(one.take("m", A))  # the first node has no room, as Redis will say; the second has
+    await asyncio.sleep(0)
+    one.install(fleet(1, 0, leave_out=(2,)))
+    assert await asking is None
+    held.release()
 
 
 async def test_who_leaves_frees_all_at_once(processes: Processes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ async def test_a_process_that_stood_still_itself_does_not_blame_redis(link: Redi
 
 async def test_after_a_restart_it_is_back_and_says_so_first(link: RedisLink, server: PrivateRedis) -> None:
     assert await link.run(ADD, SUM, 7) == 7
-    first: list[asyncio.Future[Any]] = []
+    first: list[Awaitable[Any]] = []
     link.on_up(lambda: first.append(link.run(ADD, SUM, 1)))
     server.kill()
     with pytest.raises(RedisDown):
@@ -136,6 +136,30 @@ async def test_a_refusal_is_the_callers_and_one_that_nobody_hears_renews_the_con
         while not ups:
             await asyncio.sleep(0.01)
     assert await link.run(ADD, SUM, 1) == 2
+
+
+async def test_a_redis_that_takes_nothing_is_away_and_says_why(server: PrivateRedis) -> None:
+    port = free_port()
+    for break_it, mend_it, why in (
+        (("REPLICAOF", "127.0.0.1", port), ("REPLICAOF", "NO", "ONE"), "READONLY"),
+        (("CONFIG", "SET", "maxmemory", 1), ("CONFIG", "SET", "maxmemory", 0), "OOM"),
+    ):
+        link = RedisLink(server.url)
+        await link.start()
+        assert link.up
+        await link.call(*break_it)
+        other = RedisLink(server.url)
+        ups: list[bool] = []
+        other.on_up(lambda: ups.append(True))  # noqa: B023  # called in this turn
+        await other.start()
+        assert not other.up
+        assert not ups
+        assert why in next(part.detail for part in health.failing())
+        await link.call(*mend_it)
+        await come_back(other)
+        assert not health.failing()
+        await link.aclose()
+        await other.aclose()
 
 
 async def test_it_is_let_in_with_a_password_and_not_without() -> None:

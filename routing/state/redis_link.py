@@ -340,7 +340,8 @@ class RedisLink:
         ]
         if given.get("db"):
             greetings.append(("SELECT", int(given["db"])))
-        greetings.append(_evalsha(_BEAT, (PROCESSES,), (self.process,)))
+        # Redis 7 lets a new user into no channel, and what is told on them would never be heard.
+        greetings += [_evalsha(_BEAT, (PROCESSES,), (self.process,)), ("PUBLISH", f"llmlb:{self.process}", "")]
         try:
             for greeting in greetings:
                 answer: Answer = loop.create_future()
@@ -386,10 +387,14 @@ def _evalsha(script: Script, keys: tuple[str, ...], arguments: tuple[Argument, .
 
 
 def _tls(given: dict[str, Any]) -> ssl.SSLContext | None:
-    """What `rediss://…?ssl_ca_certs=…&ssl_cert_reqs=none` asks for."""
+    """What `rediss://…?ssl_ca_certs=…&ssl_certfile=…&ssl_cert_reqs=none` asks for."""
     if given.get("connection_class") is not SSLConnection:
         return None
     context = ssl.create_default_context(cafile=given.get("ssl_ca_certs"))
+    if given.get("ssl_certfile"):
+        context.load_cert_chain(given["ssl_certfile"], given.get("ssl_keyfile"))
+    if not given.get("ssl_check_hostname", True):
+        context.check_hostname = False
     if given.get("ssl_cert_reqs") == "none":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

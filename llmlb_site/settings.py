@@ -112,8 +112,12 @@ def _database() -> dict[str, Any]:
         database["CONN_HEALTH_CHECKS"] = True  # a connection that outlived its server is not handed out
         # A server that was away for long is not tried less and less often: whoever needs it tries anew.
         pool = {"min_size": 1, "max_size": LLMLB.database_pool, "timeout": 5, "reconnect_timeout": 3}
+        # A server that vanishes without a word (its host is gone, a firewall forgot the connection) is noticed within
+        # half a minute: by themselves Linux and libpq wait for a quarter of an hour, or for two.
+        silent = {"connect_timeout": 5, "tcp_user_timeout": 20_000}
+        silent |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
         # What the URL says behind its ? is libpq's: sslmode, sslrootcert, connect_timeout …
-        database["OPTIONS"] = {**database.get("OPTIONS", {}), "pool": pool}
+        database["OPTIONS"] = {**silent, **database.get("OPTIONS", {}), "pool": pool}
         if not database["NAME"] and "service" not in database["OPTIONS"]:
             raise ImproperlyConfigured("LLMLB_DATABASE_URL: names no database: postgres://user@host/name.")
     else:

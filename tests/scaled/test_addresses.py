@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -18,14 +19,30 @@ from llmlb_site.serve.prepare import CannotStart, check_redis
 from routing.state.redis_link import RedisLink
 from tests.scaled.conftest import MakeProduct
 from tests.scaled.test_redis_link import self_signed
+from tests.support.hosts import Network, forwarded
 from tests.support.private_redis import PrivateRedis
-from tests.support.product import Product, free_port
+from tests.support.product import ROOT, Product, free_port
 
 BROKER = (
     "from llmlb_site.celery import app\n"
     "with app.connection_for_write() as broker:\n"
     "    print(broker.ensure_connection(max_retries=1, interval_start=0) and broker.default_channel.client.ping())"
 )
+
+
+# Ask the database, wait for a line, and ask again on the same connection.
+ASKS = (
+    "import django, sys; django.setup()\n"
+    "from django.db import OperationalError, connection\n"
+    "with connection.cursor() as cursor:\n"
+    "    cursor.execute('SELECT 1')\n"
+    "    print('asked', flush=True); sys.stdin.readline()\n"
+    "    try:\n"
+    "        cursor.execute('SELECT 2')\n"
+    "    except OperationalError:\n"
+    "        print('gave up', flush=True)"
+)
+GIVEN_UP_SECONDS = 30
 
 
 @contextmanager
@@ -74,6 +91,32 @@ def test_options_of_the_databases_address_are_kept(gateway: MakeProduct, databas
     with running, psycopg.connect(database_url) as connection:
         asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'llmlb-test'"
         assert connection.execute(asked).fetchone() != (0,)
+
+
+@pytest.mark.skipif(bool(Network.why_not()), reason=Network.why_not() or "it can be done")
+def test_a_database_that_vanishes_without_a_word_is_given_up(tmp_path: Path, database_url: str) -> None:
+    local = urlsplit(database_url)
+    with (
+        Network() as network,
+        forwarded(network.address(1), (local.hostname or "localhost", local.port or 5432)) as port,
+    ):
+        host = network.add_host()
+        user = local.netloc.rpartition("@")[0]
+        url = f"postgres://{user}@{network.address(1)}:{port}{local.path}"
+        environment = {"LLMLB_DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "llmlb_site.settings"}
+        here = Product(tmp_path, environment=environment).environment()
+        command = [*host.prefix, sys.executable, "-c", ASKS]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=here, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as asking:
+            assert asking.stdout is not None
+            assert asking.stdout.readline() == "asked\n"
+            host.unplug(network.address(1))
+            try:
+                said, _ = asking.communicate("\n", timeout=GIVEN_UP_SECONDS)
+            finally:
+                asking.kill()
+            assert said == "gave up\n"
 
 
 def test_celery_wants_a_good_certificate_too(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Final
 
-from celery.beat import ScheduleEntry, Scheduler
+from celery.beat import ScheduleEntry, Scheduler, SchedulingError
 from django.conf import settings
 
 from llmlb_site.lib.lease import Lease
+
+log = logging.getLogger("llmlb.beat")
 
 LOOK_SECONDS: Final = 1.0
 
@@ -62,6 +65,7 @@ class LeasedScheduler(SteadyScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._lease = Lease(settings.CELERY_BROKER_URL, "beat")
+        self._trouble = False
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -70,6 +74,17 @@ class LeasedScheduler(SteadyScheduler):
             return LOOK_SECONDS
         wait: float = super().tick(*args, **kwargs)
         return min(wait, LOOK_SECONDS)
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Send what is due. While Redis does not take it, say so once: Celery's own writes two stacks each time."""
+        try:
+            self.apply_async(entry, producer=producer, advance=False)
+        except SchedulingError as error:
+            if not self._trouble:
+                log.warning("Redis does not take what is due: %s", error)
+            self._trouble = True
+        else:
+            self._trouble = False
 
     def close(self) -> None:
         super().close()

@@ -112,7 +112,14 @@ def _database() -> dict[str, Any]:
         database["CONN_HEALTH_CHECKS"] = True  # a connection that outlived its server is not handed out
         # A server that was away for long is not tried less and less often: whoever needs it tries anew.
         pool = {"min_size": 1, "max_size": LLMLB.database_pool, "timeout": 5, "reconnect_timeout": 3}
-        database["OPTIONS"] = {"pool": pool}
+        # A server that vanishes without a word (its host is gone, a firewall forgot the connection) is noticed within
+        # half a minute: by themselves Linux and libpq wait for a quarter of an hour, or for two.
+        silent = {"connect_timeout": 5, "tcp_user_timeout": 20_000}
+        silent |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
+        # What the URL says behind its ? is libpq's: sslmode, sslrootcert, connect_timeout …
+        database["OPTIONS"] = {**silent, **database.get("OPTIONS", {}), "pool": pool}
+        if not database["NAME"] and "service" not in database["OPTIONS"]:
+            raise ImproperlyConfigured("LLMLB_DATABASE_URL: names no database: postgres://user@host/name.")
     else:
         raise ImproperlyConfigured("LLMLB_DATABASE_URL: only sqlite:// and postgres:// are supported.")
     return database
@@ -134,6 +141,9 @@ if LLMLB.redis_url:
         }
     }
     CELERY_BROKER_URL = LLMLB.redis_url
+    if CELERY_BROKER_URL.startswith("rediss:") and "ssl_cert_reqs=" not in CELERY_BROKER_URL:
+        # Where nothing is said of certificates Celery believes any; everybody else here asks for a good one.
+        CELERY_BROKER_URL += ("&" if "?" in CELERY_BROKER_URL else "?") + "ssl_cert_reqs=required"
     CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "llmlb:celery:"}
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
@@ -147,6 +157,10 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # Celery would give up after an hour
+CELERY_BROKER_CHANNEL_ERROR_RETRY = (
+    True  # a Redis that has become a replica, or has no memory left, is one that is away
+)
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "llmlb"
 # The schedule is fixed: nothing to keep in a file. Of several beats on one Redis, one ticks.

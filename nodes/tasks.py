@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from celery import shared_task
+from django.db import OperationalError
 
 from nodes import polling, probing
 from nodes.downloads import following, recording
@@ -24,6 +25,9 @@ def _try(start_due: Callable[[], int]) -> None:
     """The others must not wait for the one that fails."""
     try:
         start_due()
+    except OperationalError as error:  # it is away, and that is no error of ours
+        reason = str(error).partition("\n")[0]
+        log.warning("%s failed and is tried again at the next tick: %s", start_due.__name__, reason)
     except Exception:
         log.exception("%s failed and is tried again at the next tick", start_due.__name__)
 

@@ -31,6 +31,8 @@ COMPARE_SECONDS: Final = 1.0
 # The whole table is read again after this long, for what is not announced: latencies move with every check.
 REFRESH_SECONDS: Final = 15.0
 RETRY_SECONDS: Final = 1.0
+# A database that has not answered for so long (it hangs, or a table is locked) is as good as gone.
+STUCK_SECONDS: Final = 8.0
 
 Job = Callable[[], object]
 
@@ -116,14 +118,19 @@ class Control:
     # --- in the thread --------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        compare_at = time.monotonic() + COMPARE_SECONDS
         while True:
             try:
-                job = self._jobs.get(timeout=COMPARE_SECONDS)
+                job = self._jobs.get(timeout=max(0.0, compare_at - time.monotonic()))
             except queue.Empty:
                 job = self._look_quietly
             if job is None:
                 break
             job()
+            if time.monotonic() >= compare_at:  # also where there is always somebody who asks
+                if job != self._look_quietly:
+                    self._look_quietly()
+                compare_at = time.monotonic() + COMPARE_SECONDS
             close_old_connections()
         close_old_connections()
 
@@ -145,7 +152,7 @@ class Control:
         except Exception as error:
             health.report("configuration", ok=False, detail=f"cannot be read: {type(error).__name__}")
         else:
-            health.report("configuration", ok=True)
+            health.report("configuration", ok=True, again_within=STUCK_SECONDS)
 
     def _look(self) -> None:
         announced = self._announced  # before reading: what changes meanwhile is for the next look

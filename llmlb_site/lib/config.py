@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError, FileAwareEnv
@@ -23,6 +24,7 @@ BALANCER_MODES: Final = ("least_busy", "metrics", "latency", "tps", "round_robin
 EXCLUSION_TRIGGERS: Final = ("node_fault", "any_error")
 PAYLOAD_MODES: Final = ("none", "encrypted", "plain")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+REDIS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 LOG_FORMATS: Final = ("console", "json")
 
 
@@ -114,6 +116,16 @@ class _Reader:
             raise ImproperlyConfigured(f"{name}={value}: must be one of {', '.join(choices)}.")
         return value
 
+    def redis_url(self, name: str) -> str | None:
+        """What the gateways, Celery and the cache all read alike: each of them takes more, and not the same."""
+        url = self.optional(name)
+        if url is not None and not _is_redis_url(url):
+            raise ImproperlyConfigured(
+                f"{name}: must be redis://user:password@host:port/number, or rediss:// for TLS (with "
+                f"{', '.join(REDIS_OPTIONS)} after a ?). In a password / is written %2F, ? %3F, # %23 and @ %40."
+            )
+        return url
+
     def items(self, name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in self._get(name, "").split(",") if part.strip())
 
@@ -140,6 +152,23 @@ class _Reader:
         return value
 
 
+def _is_redis_url(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        options = set(parse_qs(parts.query, strict_parsing=bool(parts.query)))
+        port = parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme in ("redis", "rediss")
+        and bool(parts.hostname)
+        and port != 0
+        and (parts.path in ("", "/") or parts.path[1:].isdecimal())
+        and not parts.fragment
+        and options <= set(REDIS_OPTIONS if parts.scheme == "rediss" else ())
+    )
+
+
 def read_config(base_dir: Path) -> Config:
     """The settings of this process, from its environment.
 
@@ -155,7 +184,7 @@ def read_config(base_dir: Path) -> Config:
         port=read.integer("LLMLB_PORT", 32768, 1, 65535),
         data_dir=Path(read.text("LLMLB_DATA_DIR", str(base_dir / "var"))).expanduser().absolute(),
         database_url=read.optional("LLMLB_DATABASE_URL"),
-        redis_url=read.optional("LLMLB_REDIS_URL"),
+        redis_url=read.redis_url("LLMLB_REDIS_URL"),
         secret_key=read.optional("LLMLB_SECRET_KEY"),
         allowed_hosts=read.items("LLMLB_ALLOWED_HOSTS") or ("*",),
         csrf_trusted_origins=read.items("LLMLB_CSRF_TRUSTED_ORIGINS"),

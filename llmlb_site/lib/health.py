@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -13,14 +14,15 @@ class Part:
     name: str
     ok: bool
     detail: str
+    until: float = float("inf")  # by the monotonic clock: who has not reported again by then is stuck
 
 
 _parts: Final[dict[str, Part]] = {}
 
 
-def report(name: str, *, ok: bool, detail: str = "") -> None:
-    """State how a part is; safe from any thread. The last word counts."""
-    _parts[name] = Part(name, ok, detail)
+def report(name: str, *, ok: bool, detail: str = "", again_within: float = float("inf")) -> None:
+    """State how a part is; safe from any thread. The last word counts, for as long as it promises to report again."""
+    _parts[name] = Part(name, ok, detail, time.monotonic() + again_within)
 
 
 def forget(name: str) -> None:
@@ -30,7 +32,11 @@ def forget(name: str) -> None:
 
 def parts() -> tuple[Part, ...]:
     """Every part that this process runs, in the order in which they first reported."""
-    return tuple(_parts.copy().values())
+    now = time.monotonic()
+    return tuple(
+        part if now < part.until else replace(part, ok=False, detail=part.detail or "waits for an answer")
+        for part in _parts.copy().values()
+    )
 
 
 def failing() -> tuple[Part, ...]:

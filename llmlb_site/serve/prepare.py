@@ -23,6 +23,8 @@ log = logging.getLogger("llmlb.serve")
 
 PRIVATE_UMASK: Final = 0o077
 REDIS_SECONDS: Final = 3
+# In a cluster these two keys are of two servers.
+_WRITES: Final = "for i = 1, 2 do redis.call('SET', 'llmlb:start:' .. i, 1, 'PX', 1000) end"
 MIGRATION_LOCK: Final = 0x6C6C6D6C62  # any number that nothing else locks: "llmlb"
 
 
@@ -53,11 +55,19 @@ def prepare_database() -> int:
 
 
 def check_redis(url: str) -> None:
-    """Raises: CannotStart."""
+    """It is there, and does what llmlb asks of it: a replica, a cluster, or a user without rights does not.
+
+    Raises:
+        CannotStart.
+    """
     client = redis.Redis.from_url(url, socket_connect_timeout=REDIS_SECONDS, socket_timeout=REDIS_SECONDS)
     try:
         client.ping()
-    except redis.RedisError as error:
+        client.eval(_WRITES, 0)
+        client.publish("llmlb:start", "")
+    except (redis.AuthenticationError, redis.ResponseError) as error:
+        raise CannotStart(f"Redis refuses (LLMLB_REDIS_URL): {error}") from error
+    except (redis.RedisError, OSError) as error:
         raise CannotStart(f"Redis cannot be reached (LLMLB_REDIS_URL): {type(error).__name__}") from error
     finally:
         client.close()

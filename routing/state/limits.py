@@ -270,8 +270,8 @@ class MemoryLimiter:
         return [self._of(limit.id).reading(limit, 0, now, period) for limit in limits]
 
     def held(self) -> list[tuple[str, int, int]]:
-        """Of every limit that ever counted: requests that run now, and the tokens that these may take at most."""
-        return [(id, each.running, each.reserved) for id, each in self._counters.items()]
+        """Limits that count requests now: how many, and the tokens that these may take at most."""
+        return [(id, each.running, each.reserved) for id, each in self._counters.items() if each.running]
 
     def spent_in(self, period: Period, limit: Limit) -> tuple[int, int]:
         """Tokens of the day, and of the month, as far as this process knows."""

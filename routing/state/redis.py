@@ -346,10 +346,10 @@ class RedisState(MemoryState):
         self._serve()
 
     def _gone(self, session: str) -> None:
-        """Redis forgot the session: this process stood still for so long that it was taken for dead."""
+        """Redis forgot the session: this process stood still for so long that it was taken for dead, or all is lost."""
         if session == self._session:
-            log.warning("taken for dead by the other processes; joining again")
-            self._join()
+            log.warning("Redis no longer knows this process, it stood still or all was deleted there; joining again")
+            self._link.rejoin()
 
     def _in_doubt(self) -> None:
         """What was asked may have been done or not: start again from what is true here."""

@@ -223,7 +223,7 @@ end
 """
 )
 
-# KEYS: held, of each limit of a request that this process has admitted by itself. ARGV: process, most.
+# KEYS: held, of each limit. ARGV: process, and the tokens that one request may take at most. It runs.
 _COUNT: Final = Script(
     """
 for i = 1, #KEYS do
@@ -243,11 +243,13 @@ class RedisLimiter:
         self._prefix = prefix
         self._own = MemoryLimiter()
         self._refusing = False
-        self._uncounted: dict[int, Hold] = {}  # by identity: those that run, which Redis refused to count
+        self._counted: set[str] = set()  # limits on which Redis may count requests of this process
+        self._restated = 0
         link.on_up(self._restate)
 
     async def reserve(self, limits: tuple[Limit, ...], wanted: int, most: int) -> Verdict:
         unix = unix_ms()
+        restated = self._restated
         if not self._link.up:
             return await self._own.reserve(limits, wanted, most)
         try:
@@ -256,12 +258,12 @@ class RedisLimiter:
             return await self._own.reserve(limits, wanted, most)
         except hiredis.ReplyError as error:
             self._refused(error)
-            verdict = await self._own.reserve(limits, wanted, most)
-            if verdict.hold is not None:
-                self._uncounted[id(verdict.hold)] = verdict.hold
-            return verdict
-        self._refused(None)
+            return await self._own.reserve(limits, wanted, most)
+        if self._refusing:
+            self._restate()
         admitted, slot, reset, found = answer
+        if admitted and restated != self._restated:
+            self._count(limits, most)
         readings = [Reading._make(each) for each in found]
         period = period_of(unix // DAY)
         self._own.at_least(
@@ -281,8 +283,6 @@ class RedisLimiter:
     def settle(self, hold: Hold, used: int, *, counts: bool = True) -> None:
         """Also where Redis was away when the request came: by now it has been told that it runs."""
         self._own.settle(hold, used, counts=counts)
-        if self._uncounted.pop(id(hold), None) is not None:
-            self._count(hold)
         self._settle(hold.limits, hold.shared_slot, hold.wanted, hold.most, used, hold.period, counts=counts)
 
     def at_least(self, tokens: Iterable[Tokens]) -> None:
@@ -304,6 +304,8 @@ class RedisLimiter:
 
     async def _ask(self, limits: Sequence[Limit], wanted: int, most: int, unix: int) -> Any:
         period = period_of(unix // DAY)
+        restated = self._restated
+        self._counted.update(limit.id for limit in limits)
         arguments: list[Argument] = [self._link.process, wanted, most]
         for limit in limits:
             arguments += (limit.requests, limit.tokens, limit.concurrent, limit.day, limit.month)
@@ -312,6 +314,8 @@ class RedisLimiter:
         def take_back(answer: Any) -> None:
             """Whoever asked has left before the answer came."""
             if answer[0]:
+                if restated != self._restated:
+                    self._count(limits, most)
                 self._settle(limits, answer[1], wanted, most, 0, period, counts=False)
 
         return await self._link.run(_RESERVE, self._keys(limits, period), *arguments, unwanted=take_back)
@@ -327,36 +331,37 @@ class RedisLimiter:
             *of_each,
         )
 
-    def _refused(self, error: hiredis.ReplyError | None) -> None:
-        """Redis answers, but does not do it: it has no memory left, or has become a replica."""
-        if error is not None:
-            self._refusing = True
-            health.report(PART, ok=False, detail=f"Redis refuses ({error}); this process counts for itself"[:200])
-        elif self._refusing:
-            self._refusing = False
-            health.report(PART, ok=True)
-            # One by one: to state how many there are would undo what Redis counts of those whose answer is to come.
-            for hold in self._uncounted.values():
-                self._count(hold)
-            self._uncounted.clear()
+    def _count(self, limits: Sequence[Limit], most: int) -> None:
+        """What was asked before all was told again, and answered after it, was not told."""
+        self._counted.update(limit.id for limit in limits)
+        keys = tuple(self._held_key(limit.id) for limit in limits)
+        self._link.tell_script(_COUNT, keys, self._link.process, most)
 
-    def _count(self, hold: Hold) -> None:
-        keys = tuple(f"{self._prefix}{limit.id}:h" for limit in hold.limits)
-        self._link.tell_script(_COUNT, keys, self._link.process, hold.most)
+    def _refused(self, error: hiredis.ReplyError) -> None:
+        """Redis answers, but does not do it: it has no memory left, or has become a replica."""
+        self._refusing = True
+        health.report(PART, ok=False, detail=f"Redis refuses ({error}); this process counts for itself"[:200])
 
     def _restate(self) -> None:
         """A new connection: what this process holds is what it knows, whatever became of what it said before.
 
-        That it holds nothing has to be said too: the end of a request may have been lost with the connection before.
+        So a limit on which nothing runs any more is told, too: its last request may have ended without a connection.
         """
-        self._uncounted.clear()
+        if self._refusing:
+            self._refusing = False
+            health.report(PART, ok=True)
         for script in (_RESERVE, _SETTLE, _RESTATE, _COUNT):
             self._link.tell("SCRIPT", "LOAD", script.text)  # a script sent anew would come after what was sent next
-        held = self._own.held()
-        if held:
-            keys = tuple(f"{self._prefix}{id}:h" for id, _running, _reserved in held)
-            numbers = [number for _id, *both in held for number in both]
+        self._restated += 1
+        held = {id: numbers for id, *numbers in self._own.held()}
+        if told := sorted(self._counted | held.keys()):
+            numbers = [number for id in told for number in held.get(id, (0, 0))]
+            keys = tuple(self._held_key(id) for id in told)
             self._link.tell_script(_RESTATE, keys, self._link.process, *numbers)
+        self._counted = set(held)
+
+    def _held_key(self, id: str) -> str:
+        return f"{self._prefix}{id}:h"
 
     def _keys(self, limits: Sequence[Limit], period: Period) -> tuple[str, ...]:
         parts = ("r", "t", "h", f"d{period.day}", f"m{period.month}")

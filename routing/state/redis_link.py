@@ -17,7 +17,7 @@ import logging
 import ssl
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -36,6 +36,7 @@ BEAT_SECONDS: Final = 2.0
 DEAD_SECONDS: Final = 10.0
 PROCESSES: Final = "llmlb:processes"  # a sorted set: each process, and when it was last heard of (ms)
 PART: Final = "shared state"  # its name in /readyz
+REASON_CHARACTERS: Final = 200
 _NOT_YET: Final = object()
 _pack: Final[Any] = hiredis.pack_command  # its stub knows tuples of one item only
 
@@ -250,6 +251,11 @@ class RedisLink:
         if self._wire is not None:
             self._wire.end()
 
+    def rejoin(self) -> None:
+        """Tell all anew, as on a new connection: Redis has forgotten this process."""
+        if self._wire is not None:
+            self._beat(*self._on_up)
+
     def subscribe(self, channel: str, heard: Heard) -> None:
         """`heard(message)` for each message of the channel, as long as this connection stands."""
         if self._wire is not None:
@@ -259,18 +265,11 @@ class RedisLink:
         """The answer is to come: an exception in it is `RedisDown`, or `hiredis.ReplyError`."""
         return self._ask(None, command)
 
-    async def run(
+    def run(
         self, script: Script, keys: tuple[str, ...], *arguments: Argument, unwanted: Heard | None = None
-    ) -> Any:
-        """Run a script; the answer as of `call`. It goes to `unwanted` where whoever asks is cancelled."""
-        answer = self._ask(script, _evalsha(script, keys, arguments), unwanted)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            # The answer may have come in the same moment: then the wire has given it to one who has left.
-            if unwanted is not None and answer.done() and not answer.cancelled() and answer.exception() is None:
-                unwanted(answer.result())
-            raise
+    ) -> Coroutine[Any, Any, Any]:
+        """Send a script now; the answer as of `call`. It goes to `unwanted` where whoever asks is cancelled."""
+        return _awaited(self._ask(script, _evalsha(script, keys, arguments), unwanted), unwanted)
 
     def tell(self, *command: Argument) -> None:
         """Send, and do not wait; nothing happens while Redis is away."""
@@ -312,6 +311,9 @@ class RedisLink:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 wire = await self._open()
+        except hiredis.ReplyError as error:
+            self._report(f"Redis refuses ({error})"[:REASON_CHARACTERS])
+            return
         except (OSError, TimeoutError, RedisDown, hiredis.HiredisError, ValueError) as error:
             self._report(f"Redis: {type(error).__name__}")
             return
@@ -320,7 +322,7 @@ class RedisLink:
         self._report("")
 
     async def _open(self) -> _Wire:
-        """A connection that has been let in, and has answered."""
+        """A connection that has been let in, and on which Redis takes what it is told: a replica would not."""
         given: dict[str, Any] = dict(parse_url(self._url))
         loop = asyncio.get_running_loop()
         if "path" in given:
@@ -338,6 +340,8 @@ class RedisLink:
         ]
         if given.get("db"):
             greetings.append(("SELECT", int(given["db"])))
+        # Redis 7 lets a new user into no channel, and what is told on them would never be heard.
+        greetings += [_evalsha(_BEAT, (PROCESSES,), (self.process,)), ("PUBLISH", f"llmlb:{self.process}", "")]
         try:
             for greeting in greetings:
                 answer: Answer = loop.create_future()
@@ -368,15 +372,29 @@ class RedisLink:
         health.report(PART, ok=not trouble, detail=detail)
 
 
+async def _awaited(answer: Answer, unwanted: Heard | None) -> Any:
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        # The answer may have come in the same moment: then the wire has given it to one who has left.
+        if unwanted is not None and answer.done() and not answer.cancelled() and answer.exception() is None:
+            unwanted(answer.result())
+        raise
+
+
 def _evalsha(script: Script, keys: tuple[str, ...], arguments: tuple[Argument, ...]) -> tuple[Argument, ...]:
     return ("EVALSHA", script.digest, len(keys), *keys, *arguments)
 
 
 def _tls(given: dict[str, Any]) -> ssl.SSLContext | None:
-    """What `rediss://…?ssl_ca_certs=…&ssl_cert_reqs=none` asks for."""
+    """What `rediss://…?ssl_ca_certs=…&ssl_certfile=…&ssl_cert_reqs=none` asks for."""
     if given.get("connection_class") is not SSLConnection:
         return None
     context = ssl.create_default_context(cafile=given.get("ssl_ca_certs"))
+    if given.get("ssl_certfile"):
+        context.load_cert_chain(given["ssl_certfile"], given.get("ssl_keyfile"))
+    if not given.get("ssl_check_hostname", True):
+        context.check_hostname = False
     if given.get("ssl_cert_reqs") == "none":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -18,6 +18,8 @@ from tests.blackbox.conftest import MakeProduct
         ({"LLMLB_BOOTSTRAP_API_KEY": "short"}, ("LLMLB_BOOTSTRAP_API_KEY", "32")),
         ({"LLMLB_SECRET_KEY_FILE": "/nowhere/key"}, ("LLMLB_SECRET_KEY_FILE", "/nowhere/key")),
         ({"LLMLB_DATABASE_URL": "mysql://db/llmlb"}, ("LLMLB_DATABASE_URL", "postgres://")),
+        ({"LLMLB_DATABASE_URL": "postgres://nobody@127.0.0.1"}, ("LLMLB_DATABASE_URL", "postgres://")),
+        ({"LLMLB_REDIS_URL": "127.0.0.1:6379"}, ("LLMLB_REDIS_URL", "redis://")),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_it(

@@ -19,31 +19,30 @@ from tests.support.private_redis import PrivateRedis
 from tests.support.product import ROOT, wait_until
 
 TAKE_OVER_SECONDS = 15  # what is promised
+BEAT = ("beat", "--loglevel", "info", "--pidfile=")
+WORKER = ("worker", "--loglevel", "info", "--pool", "threads", "--concurrency", "2")
 
 
 class Beat:
-    """`celery beat` as a process of its own."""
+    """`celery beat` as a process of its own, or another command of Celery's."""
 
-    def __init__(self, redis_url: str, data_dir: Path) -> None:
+    def __init__(self, redis_url: str, data_dir: Path, *command: str) -> None:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("LLMLB_")},
             "LLMLB_REDIS_URL": redis_url,
             "LLMLB_DATA_DIR": str(data_dir),
             "LLMLB_SECRET_KEY": "the same secret key",
         }
-        command = [
+        line = [
             sys.executable,
             "-m",
             "celery",
             "-A",
             "llmlb_site.celery",
-            "beat",
-            "--loglevel",
-            "info",
-            "--pidfile=",
+            *(command or BEAT),
         ]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.output = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -103,6 +102,31 @@ def test_one_of_two_beats_ticks_and_the_other_takes_over(server: PrivateRedis, t
         for beat in beats:
             if beat.process.poll() is None:
                 beat.end()
+
+
+def test_a_redis_that_refuses_for_a_while_ends_neither_worker_nor_beat(server: PrivateRedis, tmp_path: Path) -> None:
+    beat, worker = Beat(server.url, tmp_path), Beat(server.url, tmp_path, *WORKER)
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            wait_until(lambda: beat.took_the_lease, seconds=60, what="the beat ticks")
+            wait_until(lambda: received(worker), seconds=60, what="the worker works")
+            beat.output = ""
+            client.replicaof("127.0.0.1", 1)
+            time.sleep(4)
+            client.replicaof("NO", "ONE")
+            before = received(worker)
+            wait_until(lambda: received(worker) > before + 2, seconds=40, what="it works again")
+            assert "Traceback" not in beat.output
+            assert beat.output.count("Redis does not take what is due") == 1
+    finally:
+        for each in (beat, worker):
+            if each.process.poll() is None:
+                each.end()
+
+
+def received(worker: Beat) -> int:
+    """How many tasks it took. Each fails and says so: the database is empty."""
+    return worker.output.count("raised unexpected")
 
 
 def test_a_lease_is_of_one_until_it_is_released(server: PrivateRedis) -> None:

@@ -16,8 +16,10 @@ import pytest
 
 from llmlb_site.lib import health
 from routing.core.limits import DAY, Limit, period_of
+from routing.core.select import least_busy
 from routing.state import redis_link
 from routing.state.limits import Tokens, unix_ms
+from routing.state.redis import RedisState
 from routing.state.redis_limits import RedisLimiter
 from routing.state.redis_link import RedisLink
 from tests.blackbox.conftest import add_and_route, chat
@@ -217,6 +219,57 @@ async def test_a_request_that_ended_in_an_outage_does_not_count_after_it(
     assert await one.admitted(limit, 1) == 1
 
 
+async def test_what_ended_while_the_connection_was_gone_is_no_longer_counted(members: list[Member]) -> None:
+    one, other = members
+    limit = Limit(1, concurrent=3)
+    verdict = await one.limiter.reserve((limit,), 10, 10)
+    assert verdict.hold is not None
+    one.link.renew()
+    one.limiter.settle(verdict.hold, 0)
+    await until(lambda: one.link.up, 5)
+    await one.limiter.read([limit])
+    (reading,) = await other.limiter.read([limit])
+    assert (reading.running, reading.reserved) == (0, 0)
+
+
+async def test_a_process_that_redis_forgot_tells_it_again_what_runs(members: list[Member]) -> None:
+    one, other = members
+    state = RedisState(one.link, strategy=least_busy, queue_max=10)
+    one.link.renew()
+    await until(lambda: one.link.up, 5)
+    limit = Limit(1, concurrent=3)
+    assert await one.admitted(limit, 2) == 2
+    await other.link.call("FLUSHALL")
+    asked = asyncio.create_task(one.limiter.reserve((limit,), 10, 10))
+    await asyncio.sleep(0)
+    state._sync()  # Redis says that it does not know it
+    assert (await asked).hold is not None
+    async with asyncio.timeout(3):
+        while (await other.limiter.read([limit]))[0].running != 3:
+            await asyncio.sleep(0.02)
+    assert await other.admitted(limit, 1) == 0
+    state.leave()
+
+
+async def test_what_is_asked_while_all_is_told_again_is_counted_once(members: list[Member]) -> None:
+    one, other = members
+    limit = Limit(1, concurrent=5)
+    stays = asyncio.create_task(one.limiter.reserve((limit,), 10, 10))
+    leaves = asyncio.create_task(one.limiter.reserve((limit,), 10, 10))
+    await asyncio.sleep(0)
+    one.link.rejoin()
+    leaves.cancel()
+    hold = (await stays).hold
+    assert hold is not None
+    await one.limiter.read([limit])
+    (reading,) = await other.limiter.read([limit])
+    assert (reading.running, reading.reserved) == (1, 10)
+    one.limiter.settle(hold, 0)
+    await one.limiter.read([limit])
+    (reading,) = await other.limiter.read([limit])
+    assert (reading.running, reading.reserved) == (0, 0)
+
+
 async def test_budgets_survive_a_redis_that_lost_everything(members: list[Member], server: PrivateRedis) -> None:
     one, other = members
     limit = Limit(1, day=1000, month=5000)
@@ -266,6 +319,16 @@ async def test_what_was_refused_is_counted_when_redis_takes_it_again_and_nothing
         (reading,) = await one.limiter.read([limit])
         assert (reading.running, reading.reserved) == (7 - number, 70 - 10 * number)
     assert other.link.up
+
+
+async def test_a_refusal_is_over_with_the_next_connection_though_nobody_asks(members: list[Member]) -> None:
+    one, _ = members
+    await one.link.call("CONFIG", "SET", "maxmemory", "1")
+    assert await one.admitted(Limit(1, requests=5), 10) == 5
+    await one.link.call("CONFIG", "SET", "maxmemory", "0")
+    one.link.renew()
+    await until(lambda: one.link.up, 5)
+    assert not health.failing()
 
 
 # --- the product -----------------------------------------------------------------------------------------------------

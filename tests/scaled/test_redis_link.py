@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ async def test_a_redis_that_hangs_costs_one_short_wait_and_then_none(link: Redis
 
 async def test_a_process_that_stood_still_itself_does_not_blame_redis(link: RedisLink) -> None:
     await link.run(ADD, SUM, 0)
-    asked = asyncio.create_task(link.run(ADD, SUM, 1))
+    asked = link.run(ADD, SUM, 1)
     await asyncio.sleep(0)
     time.sleep(1)  # noqa: ASYNC251  # a loop that is blocked is what this is about
     assert await asked == 1
@@ -114,15 +114,15 @@ async def test_a_process_that_stood_still_itself_does_not_blame_redis(link: Redi
 
 async def test_after_a_restart_it_is_back_and_says_so_first(link: RedisLink, server: PrivateRedis) -> None:
     assert await link.run(ADD, SUM, 7) == 7
-    first: list[Any] = []
-    link.on_up(lambda: link.tell_script(ADD, SUM, 1, heard=first.append))
+    first: list[Awaitable[Any]] = []
+    link.on_up(lambda: first.append(link.run(ADD, SUM, 1)))
     server.kill()
     with pytest.raises(RedisDown):
         await link.run(ADD, SUM, 1)
     server.start()
     await come_back(link)
     assert await link.run(ADD, SUM, 1) == 2, "a Redis that keeps nothing starts afresh"
-    assert first == [1]
+    assert [await each for each in first] == [1]
 
 
 async def test_a_refusal_is_the_callers_and_one_that_nobody_hears_renews_the_connection(link: RedisLink) -> None:
@@ -136,6 +136,30 @@ async def test_a_refusal_is_the_callers_and_one_that_nobody_hears_renews_the_con
         while not ups:
             await asyncio.sleep(0.01)
     assert await link.run(ADD, SUM, 1) == 2
+
+
+async def test_a_redis_that_takes_nothing_is_away_and_says_why(server: PrivateRedis) -> None:
+    port = free_port()
+    for break_it, mend_it, why in (
+        (("REPLICAOF", "127.0.0.1", port), ("REPLICAOF", "NO", "ONE"), "READONLY"),
+        (("CONFIG", "SET", "maxmemory", 1), ("CONFIG", "SET", "maxmemory", 0), "OOM"),
+    ):
+        link = RedisLink(server.url)
+        await link.start()
+        assert link.up
+        await link.call(*break_it)
+        other = RedisLink(server.url)
+        ups: list[bool] = []
+        other.on_up(lambda: ups.append(True))  # noqa: B023  # called in this turn
+        await other.start()
+        assert not other.up
+        assert not ups
+        assert why in next(part.detail for part in health.failing())
+        await link.call(*mend_it)
+        await come_back(other)
+        assert not health.failing()
+        await link.aclose()
+        await other.aclose()
 
 
 async def test_it_is_let_in_with_a_password_and_not_without() -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 START_SECONDS: Final = 10
@@ -61,8 +62,10 @@ class Host:
     def __init__(self, network: Network, number: int) -> None:
         self.name = f"{network.name}-{number}"
         self.address = network.address(10 + number)
+        self._network = network
+        self._inside, self._outside = f"{network.name}i{number}", f"{network.name}o{number}"
         self.prefix = ("ip", "netns", "exec", self.name)
-        inside, outside = f"{network.name}i{number}", f"{network.name}o{number}"
+        inside, outside = self._inside, self._outside
         ip("netns", "add", self.name)
         ip("link", "add", outside, "type", "veth", "peer", "name", inside, "netns", self.name)
         ip("link", "set", outside, "master", network.name, "up")
@@ -81,6 +84,13 @@ class Host:
             yield
         finally:
             ip("-n", self.name, "route", "del", "blackhole", f"{address}/32")
+
+    def unplug(self, address: str) -> None:
+        """Whatever is sent there, and comes from there, is lost on the way, and nobody says so."""
+        bridge = Path(f"/sys/class/net/{self._network.name}/address").read_text().strip()
+        # Or the system itself would find out that nobody has this address.
+        ip("-n", self.name, "neigh", "replace", address, "lladdr", bridge, "nud", "permanent", "dev", self._inside)
+        ip("link", "set", self._outside, "nomaster")
 
 
 @contextlib.contextmanager

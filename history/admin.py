@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from history.models import RequestAttempt, RequestRecord, TokenTotal
 from history.partitions import spans
+from llmlb_site.lib.templatetags.llmlb import duration
 
 
 class ReadOnly:
@@ -45,7 +46,12 @@ class EstimatingPaginator(Paginator[Any]):
 class AttemptInline(ReadOnly, admin.TabularInline[RequestAttempt, RequestRecord]):
     model = RequestAttempt
     extra = 0
-    fields = ("number", "node_name", "selection_reason", "status", "error", "excluded", "duration_ms")
+    fields = ("number", "node_name", "selection_reason", "status", "error", "excluded", "took")
+    readonly_fields = ("took",)
+
+    @admin.display(description=_("duration"))
+    def took(self, attempt: RequestAttempt) -> str:
+        return duration(attempt.duration_ms)
 
 
 class HistoryAdmin(ReadOnly, admin.ModelAdmin[Model]):
@@ -61,17 +67,36 @@ class HistoryAdmin(ReadOnly, admin.ModelAdmin[Model]):
 class RequestRecordAdmin(HistoryAdmin):
     list_display = (
         "started_at", "model", "node_name", "api_key_name", "kind", "outcome", "status", "attempt_count",
-        "milliseconds", "total_tokens",
+        "took", "total_tokens",
     )  # fmt: skip
     list_filter = ("outcome", "status")
     search_fields = ("=request_id", "=model")
     search_help_text = _("A request id or a model's name, exactly. The history page finds more.")
     ordering = ("-id",)
+    fields = (
+        "request_id", "started_at", "kind", "model", "served_model", "node_name", "api_key_name", "client_ip",
+        "outcome", "status", "error_code", "error_message", "stream", "poison", "attempt_count",
+        "took", "waited", "first_byte", "prompt_tokens", "completion_tokens", "total_tokens", "token_source", "speed",
+        "bytes_in", "bytes_out",
+    )  # fmt: skip
+    readonly_fields = ("took", "waited", "first_byte", "speed")
     inlines = (AttemptInline,)
 
     @admin.display(description=_("duration"))
-    def milliseconds(self, record: RequestRecord) -> str:
-        return f"{record.duration_ms:.0f} ms"
+    def took(self, record: RequestRecord) -> str:
+        return duration(record.duration_ms)
+
+    @admin.display(description=_("waited"))
+    def waited(self, record: RequestRecord) -> str:
+        return duration(record.queue_ms)
+
+    @admin.display(description=_("first byte"))
+    def first_byte(self, record: RequestRecord) -> str:
+        return duration(record.first_byte_ms)
+
+    @admin.display(description=_("tokens/s"))
+    def speed(self, record: RequestRecord) -> str:
+        return "–" if record.tokens_per_second is None else f"{record.tokens_per_second:.1f}"
 
 
 @admin.register(TokenTotal)

@@ -91,4 +91,4 @@ def _fields(number: int) -> str:
 
 
 def _characters(number: int) -> str:
-    return f"{MASK} ({number} characters)"
+    return f"{MASK} ({number} character)" if number == 1 else f"{MASK} ({number} characters)"

@@ -10,9 +10,9 @@ from django.utils.translation import gettext_lazy as _
 
 from access.audit import Actor
 from access.refusals import Refusal
-from models_catalog.capabilities import PHRASES
 from models_catalog.models import CatalogModel, CloudProvider, ModelAlias
 from models_catalog.services import check_alias, check_model_id, set_provider
+from nodes.capability_labels import CHOICES
 
 
 class ModelAliasForm(forms.ModelForm[ModelAlias]):
@@ -34,7 +34,7 @@ class CatalogModelForm(forms.ModelForm[CatalogModel]):
     capabilities = forms.MultipleChoiceField(
         label=_("capabilities"),
         required=False,
-        choices=list(PHRASES.items()),
+        choices=CHOICES,
         widget=forms.CheckboxSelectMultiple,
         help_text=_("None = told from the model's name."),
     )

@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Literal
 
 from django.conf import settings
+from django_stubs_ext import StrPromise
 
 from llmlb_site.lib.config import CloudAccess
 from llmlb_site.lib.node_addresses import BadBaseUrl
 from models_catalog.capabilities import Abilities, abilities_of
 from models_catalog.models import CatalogModel, CloudProvider, ModelAlias, ProviderName
 from models_catalog.providers import PROVIDERS, Listed, normalise_provider_url
+from nodes.capability_labels import LABELS
 from nodes.models import NodeModel
 
 
@@ -49,6 +51,10 @@ class FleetModel:
     @property
     def capabilities(self) -> Sequence[str]:
         return declared_capabilities(self.model_id, self.catalogue, [holding.node_model for holding in self.holders])
+
+    @property
+    def capability_labels(self) -> list[StrPromise | str]:
+        return [LABELS.get(capability, capability) for capability in self.capabilities]
 
 
 def declared_capabilities(

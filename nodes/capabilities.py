@@ -1,4 +1,4 @@
-"""What models can be asked to do: the words for it."""
+"""What models can be asked to do: the words for it. Those that people read are in `nodes.capability_labels`."""
 
 from __future__ import annotations
 

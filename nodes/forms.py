@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from access.audit import Actor
 from access.refusals import Refusal
 from nodes import services
-from nodes.capabilities import PHRASES
+from nodes.capability_labels import CHOICES
 from nodes.fields import EDITABLE, check_fields, clean_tags
 from nodes.models import Node, NodeModel, NodeType, TypeSource
 
@@ -24,7 +24,7 @@ class NodeModelForm(forms.ModelForm[NodeModel]):
     capabilities = forms.MultipleChoiceField(
         label=_("Capabilities"),
         required=False,
-        choices=[(word, word) for word in PHRASES],
+        choices=CHOICES,
         widget=forms.CheckboxSelectMultiple,
         help_text=_("None = as the node says, else as the model's name says."),
     )

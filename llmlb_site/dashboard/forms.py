@@ -9,7 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from access.forms import RefusableForm
-from models_catalog.capabilities import PHRASES
+from nodes.capability_labels import CHOICES
 from nodes.models import Node, NodeStatus, NodeType
 
 _OFF = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
@@ -141,7 +141,7 @@ class CatalogueForm(RefusableForm):
     capabilities = forms.MultipleChoiceField(
         label=_("Capabilities"),
         required=False,
-        choices=list(PHRASES.items()),
+        choices=CHOICES,
         widget=forms.CheckboxSelectMultiple,
         help_text=_("None = told from the model's name."),
     )

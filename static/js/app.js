@@ -78,6 +78,11 @@
     if (event.target instanceof Element && event.target.matches("[data-submit]")) event.target.form.requestSubmit();
   });
 
+  // --- the navigation of a narrow screen: the entry of this page is in sight
+  const here = document.querySelector(".nav [aria-current]");
+  const bar = here?.closest("nav");
+  if (bar) bar.scrollLeft = here.offsetLeft - (bar.clientWidth - here.offsetWidth) / 2;
+
   // --- ages: "12 s ago" goes on counting between two updates
   const units = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
   const relative = new Intl.RelativeTimeFormat(root.lang || "en", { numeric: "always", style: "narrow" });

@@ -9,6 +9,7 @@ from playwright.async_api import Page, expect
 
 from nodes.fake_node import FakeNode
 from tests.e2e.conftest import OpenPage
+from tests.e2e.test_nodes import ask
 from tests.support.product import Product
 
 PAGES = ["/", "/nodes/", "/models/", "/keys/"]
@@ -155,3 +156,42 @@ async def test_no_page_is_wider_than_its_screen(
     for path in [*PAGES, "/history/", "/users/", "/nodes/add", f"/nodes/{node['id']}/", f"/nodes/{node['id']}/change"]:
         await page.goto(path)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+@pytest.mark.parametrize("width", [1024, 1280, 1440])
+@pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
+async def test_no_column_of_a_table_is_beyond_its_edge(
+    open_page: OpenPage, product: Product, fake: FakeNode, width: int, locale: str
+) -> None:
+    fake.models = ["meta-llama/Llama-3.1-70B-Instruct", "Qwen/Qwen2.5-Coder-32B"]
+    node = product.add_node("own-node.lab.example", fake.url)
+    await ask(product, "Qwen/Qwen2.5-Coder-32B")
+    page = await open_page("hana", viewport={"width": width, "height": 800}, locale=locale)
+    for path in [*PAGES, "/history/", "/users/", f"/nodes/{node['id']}/"]:
+        await page.goto(path)
+        beyond = await page.locator(".table-wrap").evaluate_all("all => all.map(e => e.scrollWidth - e.clientWidth)")
+        assert max(beyond, default=0) <= 1, path
+
+
+async def test_on_a_phone_the_entry_of_the_page_is_in_sight(open_page: OpenPage) -> None:
+    page = await open_page("hana", "/users/", viewport={"width": 390, "height": 800})
+    await expect(page.locator(".nav [aria-current]")).to_be_in_viewport(ratio=1)
+
+
+async def test_every_limit_of_a_key_can_be_reached_in_the_admin(open_page: OpenPage) -> None:
+    page = await open_page("hana", "/admin/access/apikey/add/", viewport={"width": 1280, "height": 900})
+    last = page.locator("#id_limits-0-tokens_per_month")
+    await last.scroll_into_view_if_needed()
+    await expect(last).to_be_in_viewport(ratio=1)
+    assert await last.evaluate(CUTS_OFF) == []
+
+
+# A person cannot scroll what hides its overflow, though a script can.
+CUTS_OFF = """field => {
+  const found = [];
+  for (let part = field.parentElement; part; part = part.parentElement) {
+    const hidden = getComputedStyle(part).overflowX === "hidden";
+    if (hidden && part.scrollWidth > part.clientWidth + 1) found.push(part.className);
+  }
+  return found;
+}"""

@@ -49,3 +49,12 @@ async def test_pages_and_filters(open_page: OpenPage, product: Product, paged: F
     await expect(rows).to_have_count(2)
     await page.goto("/history/?model=paged-b")
     await expect(rows).to_have_count(1)
+
+
+async def test_a_filter_that_is_not_understood_is_told(open_page: OpenPage) -> None:
+    page = await open_page("ken", "/history/")
+    await page.get_by_label("Status").fill("9xx")
+    told = page.get_by_role("alert")
+    await expect(told).to_have_text("Left out of the filters: Status. A status like 503, or a class like 4xx.")
+    await page.get_by_label("Status").fill("4xx")
+    await expect(told).to_have_count(0)

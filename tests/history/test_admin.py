@@ -28,11 +28,13 @@ def test_lists_are_there_and_cannot_be_added_to(signed_in: SignIn, hana: User, u
 
 
 def test_one_request_with_its_attempts_cannot_be_changed(signed_in: SignIn, ken: User) -> None:
-    (record,) = store(make_entry())
+    (record,) = store(make_entry(duration_ms=2345.678901234))
     client = signed_in(ken)
     page = client.get(f"{RECORDS}{record.pk}/change/").content.decode()
     assert "least_busy" in page
     assert 'name="_save"' not in page
+    assert "2.3 s" in page
+    assert "2345.67" not in page
     assert client.post(f"{RECORDS}{record.pk}/delete/").status_code == 403
 
 

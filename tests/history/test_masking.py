@@ -19,6 +19,10 @@ def mask(value: Any) -> Any:
     return masked(json.dumps(value).encode())
 
 
+def test_one_character_is_one() -> None:
+    assert masked(b"x") == f"{MASK} (1 character)"
+
+
 def test_a_chat_keeps_its_structure_and_parameters() -> None:
     asked = {
         "model": "llama",

@@ -97,6 +97,15 @@ def test_times_are_as_the_browser_sends_them(signed_in: SignIn, ken: User) -> No
     assert "No request fits" in text_of(client.get("/history/?end_time=2020-01-01T00:00"))
 
 
+def test_a_request_that_was_never_answered_has_words_for_it(signed_in: SignIn, ken: User) -> None:
+    (record,) = store(make_entry(status=0, outcome="broken"))
+    client = signed_in(ken)
+    for path in ("/history/", f"/history/{record.pk}"):
+        page = text_of(client.get(path))
+        assert '<span class="badge is-offline">the stream broke</span>' in page
+        assert "<dd>0</dd>" not in page
+
+
 def test_what_a_client_sent_cannot_become_markup(signed_in: SignIn, ken: User) -> None:
     (record,) = store(make_entry(model="<script>alert(1)</script>", error_message="<b>", request_id="<i>"))
     client = signed_in(ken)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.admin.utils import display_for_value
 from django.utils import timezone, translation
 
 from llmlb_site.lib import reuse, svg
@@ -36,6 +37,17 @@ def test_an_age_says_also_when() -> None:
     assert tags.moment(None) == "–"
     with translation.override("ja"):
         assert ">1分前</time>" in tags.ago(moment)
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_times_are_written_in_one_way_and_say_their_zone(language: str) -> None:
+    at = datetime(2026, 11, 21, 20, 15, 3, tzinfo=UTC)
+    with translation.override(language):
+        assert ">2026-11-21 20:15:03 UTC</time>" in tags.moment(at)
+        assert 'title="2026-11-21 20:15:03 UTC"' in tags.ago(at)
+        # As Django's admin writes them.
+        assert display_for_value(at, "–") == "2026-11-21 20:15:03 UTC"
+        assert display_for_value(at.date(), "–") == "2026-11-21"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from django.test import Client
 
 from access.models import User
 from models_catalog.models import CatalogModel, ModelAlias
+from nodes.capabilities import PHRASES
+from nodes.capability_labels import LABELS
 from nodes.models import NodeStatus
 from tests.site.fleet import make_node
 
@@ -22,7 +24,7 @@ def test_where_each_model_is(signed_in: SignIn, yui: User) -> None:
     assert "no node has it" in text
     assert "not routable" in text
     assert "(offline)" in text
-    assert "embedding" in text
+    assert "embeddings" in text
     assert "/models/aliases" not in text
 
 
@@ -67,3 +69,16 @@ def test_a_viewer_may_change_nothing(signed_in: SignIn, yui: User) -> None:
     for path in ("aliases/add", "aliases/remove", "register", "remove"):
         assert browser.post(f"/models/{path}", {"alias": "a", "model_id": "b"}).status_code == 403
     assert not ModelAlias.objects.exists()
+
+
+def test_what_a_model_can_do_is_said_in_the_readers_language(signed_in: SignIn, ken: User) -> None:
+    make_node("left", "bge-m3")
+    browser = signed_in(ken)
+    for path in ("/models/", "/models/register", "/admin/models_catalog/catalogmodel/add/"):
+        text = browser.get(path, headers={"Accept-Language": "ja"}).content.decode()
+        assert "埋め込み" in text, path
+        assert "embedding<" not in text, path
+
+
+def test_every_capability_has_a_label() -> None:
+    assert {word: str(label) for word, label in LABELS.items()} == PHRASES

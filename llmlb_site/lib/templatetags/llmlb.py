@@ -91,18 +91,20 @@ def ago(moment: datetime | None) -> SafeString | str:
     return format_html(
         '<time datetime="{}" title="{}" data-ago>{}</time>',
         moment.isoformat(),
-        date_format(timezone.localtime(moment), "Y-m-d H:i:s T"),
+        date_format(timezone.localtime(moment), "DATETIME_FORMAT"),
         _(text) % {"number": seconds // unit},
     )
 
 
 @register.filter
 def moment(value: datetime | None) -> SafeString | str:
-    """A point in time as `<time>`: `2026-11-21 20:15:03`."""
+    """A point in time as `<time>`: `2026-11-21 20:15:03 UTC`."""
     if value is None:
         return NOTHING
     return format_html(
-        '<time datetime="{}">{}</time>', value.isoformat(), f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S}"
+        '<time datetime="{}">{}</time>',
+        value.isoformat(),
+        date_format(timezone.localtime(value), "DATETIME_FORMAT"),
     )
 
 

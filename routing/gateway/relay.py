@@ -41,7 +41,7 @@ async def whole_body(answer: UpstreamAnswer) -> bytes:
 
 async def relay(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -> None:
     """An answer that succeeded, in the way that its kind wants. Raises: NodeFault."""
-    if exchange.streaming and is_event_stream(answer.headers):
+    if exchange.streaming and is_event_stream(answer.headers, plan):
         await relay_stream(exchange, plan, answer)
     elif plan.opaque:
         await relay_opaque(exchange, answer)
@@ -166,6 +166,8 @@ class _Flow:
     def headers(self) -> HeaderList:
         headers = replies.forwarded(self._answer.headers)
         headers = [(name, value) for name, value in headers if name not in _OURS_IN_STREAMS]
+        if not media_type_of(headers):
+            headers.append((b"content-type", b"text/event-stream"))
         return [
             *headers,
             (b"cache-control", b"no-cache"),
@@ -244,5 +246,13 @@ async def end_broken_stream(exchange: Exchange, refusal: Refusal) -> None:
         await replies.write(exchange, tell(refusal), more=False)
 
 
-def is_event_stream(headers: Headers) -> bool:
-    return any(name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers)
+def is_event_stream(headers: Headers, plan: Plan) -> bool:
+    """Of the answer to a client that asked for one. Where the node does not say, the first event tells; sound may be
+    anything.
+    """
+    media_type = media_type_of(headers)
+    return media_type.startswith(b"text/event-stream") or not (media_type or plan.opaque)
+
+
+def media_type_of(headers: Headers) -> bytes:
+    return next((value.lower() for name, value in headers if name == b"content-type"), b"")

@@ -96,6 +96,23 @@ async def test_the_media_type_of_a_stream_may_be_in_capitals(fleet: Fleet, add_s
     assert (response.status_code, response.content) == (200, FIRST + LAST + DONE)
 
 
+async def test_a_stream_may_come_without_a_media_type(fleet: Fleet, add_saying: Add) -> None:
+    """As frameworks send it where nobody named one; the client is told what it is."""
+    await add_saying(b"HTTP/1.1 200 OK\r\n\r\n" + FIRST + LAST + DONE)
+    response = await fleet.post(stream=True)
+    assert (response.status_code, response.content) == (200, FIRST + LAST + DONE)
+    assert response.headers["content-type"] == "text/event-stream"
+
+
+@pytest.mark.parametrize("body", [b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}', b"<html>"])
+async def test_what_comes_without_a_media_type_and_is_no_stream_is_asked_of_another_node(
+    fleet: Fleet, add_saying: Add, body: bytes
+) -> None:
+    await add_saying(b"HTTP/1.1 200 OK\r\n\r\n" + body)
+    assert (await fleet.post(stream=True)).status_code == 502
+    await eventually(fleet.excluded)
+
+
 async def test_what_a_node_says_of_its_own_connection_stays_there(fleet: Fleet, add_saying: Add) -> None:
     headers = (
         b"Connection: close, X-Hop\r\nX-Hop: 1\r\nX-Kept: 1\r\nX-Accel-Buffering: yes\r\nCache-Control: public\r\n"

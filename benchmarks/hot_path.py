@@ -63,6 +63,9 @@ class NodeAnswer:
             sink(piece)
         return False
 
+    def abort(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

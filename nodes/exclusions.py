@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from access import audit
 from access.audit import SYSTEM, Actor
-from llmlb_site.lib.events import publish
+from llmlb_site.lib.events import publish, settle
 from nodes.models import Node, NodeModel
 from nodes.refusals import UnknownModel, UnknownNode
 from nodes.soon import enqueue
@@ -104,6 +104,7 @@ def reinclude_model(*, node_id: int, model_id: str | None, actor: Actor) -> int:
     Raises:
         UnknownNode, UnknownModel
     """
+    settle()  # a model that has just failed is to be put back in, too
     rows = NodeModel.objects.filter(node_id=node_id)
     if not Node.objects.filter(pk=node_id).exists():
         raise UnknownNode

@@ -31,6 +31,7 @@ COMPARE_SECONDS: Final = 1.0
 # The whole table is read again after this long, for what is not announced: latencies move with every check.
 REFRESH_SECONDS: Final = 15.0
 RETRY_SECONDS: Final = 1.0
+SETTLE_SECONDS: Final = 0.5
 # A database that has not answered for so long (it hangs, or a table is locked) is as good as gone.
 STUCK_SECONDS: Final = 8.0
 
@@ -62,6 +63,7 @@ class Control:
         self._budgets_due = 0.0
         self._began = time.monotonic()
         self._lock = threading.Lock()
+        self._unstored = 0
         self._next_look: Future[None] | None = None
         self._awaited: tuple[Future[None], asyncio.Future[None]] | None = None
         self._unsubscribe: list[Callable[[], None]] = []
@@ -75,6 +77,7 @@ class Control:
         """Begin, and wait for the first tables: a request is never answered from an empty one."""
         for topic in events.COUNTED:
             self._unsubscribe.append(events.subscribe(topic, self._on_event))
+        self._unsubscribe.append(events.on_settle(self._settle))
         self._thread.start()
         try:
             self.look().result(timeout=30)
@@ -113,7 +116,16 @@ class Control:
 
     def do(self, job: Job, *, what: str) -> None:
         """Run `job` in the thread, again and again until the database takes it."""
+        with self._lock:
+            self._unstored += 1
         self._jobs.put(lambda: self._persist(job, what))
+
+    def _settle(self) -> None:
+        """Wait for the jobs that are under way, in whatever thread but ours."""
+        if self._unstored and threading.current_thread() is not self._thread:
+            done = threading.Event()
+            self._jobs.put(done.set)
+            done.wait(SETTLE_SECONDS)
 
     # --- in the thread --------------------------------------------------------------------------------------------
 
@@ -188,6 +200,9 @@ class Control:
             again = threading.Timer(RETRY_SECONDS, lambda: self.do(job, what=what))
             again.daemon = True
             again.start()
+        finally:
+            with self._lock:
+                self._unstored -= 1
 
     def _on_event(self, topic: str, payload: events.Payload) -> None:
         """In the publisher's thread, after its commit: from now on requests wait for the new table."""

@@ -25,6 +25,7 @@ COUNTED: Final[frozenset[Topic]] = frozenset({"nodes", "models", "keys", "exclus
 
 _subscribers: dict[str, list[Subscriber]] = defaultdict(list)
 _relay: Subscriber | None = None
+_settling: list[Callable[[], None]] = []
 
 
 def publish(topic: Topic, payload: Payload | None = None) -> None:
@@ -59,6 +60,25 @@ def set_relay(relay: Subscriber | None) -> None:
     """Install what carries events to other processes (`lib.relay`, in the scaled profile)."""
     global _relay
     _relay = relay
+
+
+def on_settle(wait: Callable[[], None]) -> Callable[[], None]:
+    """`wait` returns once what its owner has seen and not yet stored is stored; see `settle`.
+
+    Returns:
+        A function that forgets it again.
+    """
+    _settling.append(wait)
+    return lambda: _settling.remove(wait) if wait in _settling else None
+
+
+def settle() -> None:
+    """Wait until what was seen in this process is stored, or the database is too slow for it.
+
+    For whoever looks at it for a person, or undoes it: a request is answered before its consequences are written.
+    """
+    for wait in tuple(_settling):
+        wait()
 
 
 def _count(topic: str) -> None:

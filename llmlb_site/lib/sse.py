@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 DONE: Final = b"[DONE]"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # An event ends with an empty line; a line ends with LF, CRLF or CR.
 _BOUNDARY: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 _LONGEST_BOUNDARY: Final = 4
@@ -60,6 +61,8 @@ def data_of(event: bytes) -> bytes:
     if len(given) == 2 and not given[1] and given[0].startswith(b"data: "):  # the usual case
         return given[0][6:]
     lines = []
+    if event.startswith(_BYTE_ORDER_MARK):  # a stream may begin with one, which is no part of its first line
+        given[0] = given[0].removeprefix(_BYTE_ORDER_MARK)
     for line in given:
         if line.startswith(b"data:"):
             value = line[5:]

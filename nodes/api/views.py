@@ -17,6 +17,7 @@ from access.audit import Actor
 from access.callers import actor_of
 from access.permissions import Permission
 from access.rules import ApiRules
+from llmlb_site.lib.events import settle
 from nodes import queries, services
 from nodes.api import serializers
 from nodes.models import Node
@@ -33,7 +34,15 @@ class ListSchema(AutoSchema):
         return super().get_operation_id().replace("_retrieve", "_list")
 
 
-class Nodes(APIView):
+class SettledView(APIView):
+    """What it shows has the consequences of every request that this process has answered."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        settle()
+
+
+class Nodes(SettledView):
     rules: Final[ApiRules] = {"GET": READ, "POST": MANAGE}
     schema = ListSchema()
 
@@ -52,7 +61,7 @@ class Nodes(APIView):
         return Response(_detail(node.pk), status=201)
 
 
-class NodeView(APIView):
+class NodeView(SettledView):
     rules: Final[ApiRules] = {"GET": READ, "PUT": MANAGE, "PATCH": MANAGE, "DELETE": MANAGE}
 
     @extend_schema(responses=serializers.NodeDetail)
@@ -81,7 +90,7 @@ class NodeView(APIView):
         return Response(_detail(pk))
 
 
-class NodeModels(APIView):
+class NodeModels(SettledView):
     rules: Final[ApiRules] = {"GET": READ, "PATCH": MANAGE}
     schema = ListSchema()
 

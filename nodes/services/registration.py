@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from access import audit
 from access.audit import Actor
 from access.refusals import Conflict, Invalid, Refusal
-from llmlb_site.lib.events import publish
+from llmlb_site.lib.events import publish, settle
 from llmlb_site.lib.node_addresses import AddressRefused, BadBaseUrl, check_resolved, normalise_base_url
 from nodes.applying import apply_abilities, apply_facts, apply_refused, apply_type, replace_models
 from nodes.checking import Look, look_at
@@ -74,6 +74,7 @@ def reregister_node(*, node_id: int, actor: Actor) -> Node:
     """
     node = get_node(node_id)
     look = _look(node)
+    settle()
     with transaction.atomic():
         node = Node.objects.select_for_update().get(pk=node_id)
         _apply(node, look)

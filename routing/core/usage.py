@@ -71,12 +71,15 @@ def counts_in(raw: msgspec.Raw, decoder: msgspec.json.Decoder[Counts]) -> Counts
 
 
 def estimate(texts: Iterable[str]) -> int:
-    """Tokens that these texts would take, to within a quarter or so. Needs no vocabulary."""
+    """Tokens that these texts would take, to within a quarter or so; one at least, if they say anything. Needs no
+    vocabulary.
+    """
     characters = ascii_characters = 0
     for text in texts:
         characters += len(text)
         ascii_characters += len(text.encode("ascii", "ignore"))
-    return round(ascii_characters / ASCII_PER_TOKEN + (characters - ascii_characters) / OTHER_PER_TOKEN)
+    tokens = round(ascii_characters / ASCII_PER_TOKEN + (characters - ascii_characters) / OTHER_PER_TOKEN)
+    return max(tokens, 1 if characters else 0)
 
 
 def estimate_document(document: bytes) -> int:

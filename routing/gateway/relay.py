@@ -8,7 +8,7 @@ from typing import Final
 
 from llmlb_site.lib.sse import EventSplitter, EventTooLong
 from llmlb_site.lib.upstream.base import Headers, UpstreamAnswer
-from llmlb_site.lib.upstream.faults import BrokenFault, MalformedFault
+from llmlb_site.lib.upstream.faults import BrokenFault, MalformedFault, NodeFault
 from routing.core.errors import Refusal
 from routing.gateway import replies
 from routing.gateway.exchange import Exchange, HeaderList
@@ -19,6 +19,8 @@ MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 LARGE_BYTES: Final = 1024 * 1024
 # A field of an event, or nothing yet. JSON and compressed bytes begin otherwise, whatever a node says that they are.
 _BEGINS_EVENT: Final = re.compile(rb"\s*(?:\xef\xbb\xbf\s*)?(?:\w*:|\Z)")
+# What a node does after the last event of its answer is nobody's business: some never close, or break the connection.
+LAST_EVENT_SECONDS: Final = 1.0
 _OURS_IN_STREAMS: Final = frozenset({b"cache-control", b"x-accel-buffering"})
 
 
@@ -39,7 +41,7 @@ async def whole_body(answer: UpstreamAnswer) -> bytes:
 
 async def relay(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -> None:
     """An answer that succeeded, in the way that its kind wants. Raises: NodeFault."""
-    if exchange.streaming and is_event_stream(answer.headers):
+    if exchange.streaming and is_event_stream(answer.headers, plan):
         await relay_stream(exchange, plan, answer)
     elif plan.opaque:
         await relay_opaque(exchange, answer)
@@ -104,7 +106,11 @@ async def relay_stream(exchange: Exchange, plan: Plan, answer: UpstreamAnswer) -
     flow = _Flow(exchange, answer, reader)
     try:
         await flow.run()
+    except NodeFault:
+        if not flow.over or exchange.first_byte is None:
+            raise
     finally:
+        flow.forget_end()
         exchange.tokens = reader.tokens
         exchange.deltas = reader.deltas
     if not reader.whole:
@@ -123,7 +129,7 @@ class _Flow:
     woken, which is half of what a relayed event costs.
     """
 
-    __slots__ = ("_answer", "_direct", "_exchange", "_reader", "_splitter", "_take", "_take_line")
+    __slots__ = ("_answer", "_direct", "_exchange", "_giving_up", "_reader", "_splitter", "_take", "_take_line")
 
     def __init__(self, exchange: Exchange, answer: UpstreamAnswer, reader: StreamReader) -> None:
         self._exchange = exchange
@@ -133,6 +139,17 @@ class _Flow:
         self._take = reader.take
         self._take_line = getattr(reader, "take_line", reader.take)  # see `TakesLines`
         self._splitter = EventSplitter()
+        self._giving_up: asyncio.TimerHandle | None = None
+
+    @property
+    def over(self) -> bool:
+        """The last event has come: see `TellsEnd`."""
+        return self._giving_up is not None
+
+    def forget_end(self) -> None:
+        """The node's stream has ended, in whatever way."""
+        if self._giving_up is not None:
+            self._giving_up.cancel()
 
     async def run(self) -> None:
         """To the end of the node's stream. Raises: NodeFault."""
@@ -149,6 +166,8 @@ class _Flow:
     def headers(self) -> HeaderList:
         headers = replies.forwarded(self._answer.headers)
         headers = [(name, value) for name, value in headers if name not in _OURS_IN_STREAMS]
+        if not media_type_of(headers):
+            headers.append((b"content-type", b"text/event-stream"))
         return [
             *headers,
             (b"cache-control", b"no-cache"),
@@ -171,6 +190,7 @@ class _Flow:
             if self._reader.failed:
                 out = exchange.without_address(out)
             if not out:
+                self._look_for_end()
                 return True
         else:
             out = self._understood(data)
@@ -200,6 +220,7 @@ class _Flow:
             raise MalformedFault("the answer is not an event stream") from None
         take = self._take
         out = take(events[0]) if len(events) == 1 else b"".join([take(event) for event in events])
+        self._look_for_end()
         if self._reader.failed:
             if self._exchange.first_byte is None:
                 raise BrokenFault("the node told an error in place of an answer")
@@ -207,6 +228,11 @@ class _Flow:
         if self._exchange.first_byte is None and _BEGINS_EVENT.match(out) is None:
             raise MalformedFault("the answer is not an event stream")
         return out
+
+    def _look_for_end(self) -> None:
+        """The node has a moment to end its stream, so that its connection can be kept; then that is closed."""
+        if self._giving_up is None and getattr(self._reader, "over", False):
+            self._giving_up = asyncio.get_running_loop().call_later(LAST_EVENT_SECONDS, self._answer.abort)
 
 
 async def end_broken_stream(exchange: Exchange, refusal: Refusal) -> None:
@@ -220,5 +246,13 @@ async def end_broken_stream(exchange: Exchange, refusal: Refusal) -> None:
         await replies.write(exchange, tell(refusal), more=False)
 
 
-def is_event_stream(headers: Headers) -> bool:
-    return any(name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers)
+def is_event_stream(headers: Headers, plan: Plan) -> bool:
+    """Of the answer to a client that asked for one. Where the node does not say, the first event tells; sound may be
+    anything.
+    """
+    media_type = media_type_of(headers)
+    return media_type.startswith(b"text/event-stream") or not (media_type or plan.opaque)
+
+
+def media_type_of(headers: Headers) -> bytes:
+    return next((value.lower() for name, value in headers if name == b"content-type"), b"")

@@ -72,6 +72,11 @@ class NativeStream:
     def tokens(self) -> Tokens | None:
         return Tokens(self._prompt, self._completion) if self._prompt is not None else None
 
+    @property
+    def over(self) -> bool:
+        """See `TellsEnd`."""
+        return self.whole
+
     def take(self, event: bytes) -> bytes:
         data = data_of(event)
         if not data.startswith(b"{"):

@@ -26,6 +26,7 @@ from routing.protocols.anthropic_answer import (
     tool_id,
     usage_of,
 )
+from routing.protocols.passing import marks_end
 
 
 def written(name: str, **fields: Any) -> bytes:
@@ -37,9 +38,12 @@ PING: Final = written("ping")
 
 
 class MessageStream:
-    """Whole once the node has told a `finish_reason`. What closes the message waits for the end of the stream."""
+    """Whole as a `ChunkStream` is. What closes the message waits for the end of the stream."""
 
-    __slots__ = ("_call", "_frame", "_kind", "_last", "_number", "_started", "_usage", "deltas", "failed", "tokens")
+    __slots__ = (
+        "_call", "_frame", "_has_mark", "_kind", "_last", "_number", "_started", "_usage",
+        "deltas", "failed", "over", "tokens",
+    )  # fmt: skip
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
@@ -50,7 +54,9 @@ class MessageStream:
         self._call: tuple[int, str] = (-1, "")
         self._last: tuple[str, str | None] | None = None
         self._usage: ChatUsage | None = None
+        self._has_mark = False
         self.failed = False
+        self.over = False  # see `TellsEnd`
         self.tokens: Tokens | None = None
         self.deltas = 0
 
@@ -64,7 +70,12 @@ class MessageStream:
         if not data:  # a comment: servers send them to keep the connection alive
             return PING if self._started else b""
         if data == DONE:
+            if not self.whole and self.deltas and not self._has_mark:
+                self._last = stop_of(Choice(), self._call != (-1, ""), self._frame.stops)
+            self.over = self.whole
             return b""
+        if not self.deltas:
+            self._has_mark = marks_end(data)
         chunk = read_completion(data)
         if chunk.error is not None:
             self.failed = True

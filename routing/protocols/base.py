@@ -148,7 +148,7 @@ class StreamReader(Protocol):
 
     @property
     def whole(self) -> bool:
-        """The API's own final mark has come. `[DONE]`, or the end of the bytes, is not it."""
+        """The API's own final mark has come. The end of the bytes is not it, nor is `[DONE]` where there is another."""
 
     @property
     def tokens(self) -> Tokens | None:
@@ -175,6 +175,15 @@ class TakesLines(Protocol):
 
     def take_line(self, event: bytes) -> bytes:
         """As `take`, of an event that is one line and an empty one, both ended by LF."""
+
+
+@runtime_checkable
+class TellsEnd(Protocol):
+    """A `StreamReader` that knows when the last event has come, however long the node then keeps the connection."""
+
+    @property
+    def over(self) -> bool:
+        """Whole, and nothing can follow."""
 
 
 @runtime_checkable

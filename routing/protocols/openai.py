@@ -18,7 +18,7 @@ from routing.core import document
 from routing.core.table import NodeEntry
 from routing.core.usage import Tokens, UsageFields, texts_in
 from routing.protocols.base import ANSWERS, OPENAI, Answer, Api, Call, Envelope, Plan, Range, envelope_reader
-from routing.protocols.passing import read_usage, renamed, restoring, tells_error
+from routing.protocols.passing import marks_end, read_usage, renamed, restoring, tells_error
 from routing.protocols.vision import inspect_chat
 
 INFINITY: Final = float("inf")
@@ -81,20 +81,27 @@ _chunk: Final = msgspec.json.Decoder(_Chunk)
 class ChunkStream:
     """An event stream of chat or text completions: whole once a `finish_reason` came.
 
-    `[DONE]` is held back until then, because a node that crashed may still send it (llama-cpp-python does). The usage
-    event that only the gateway asked for is taken out.
+    `[DONE]` is held back until then, because a node that crashed may still send it (llama-cpp-python does). Of a node
+    that knows no `finish_reason`, not even as null, it is the only mark, and believed. The usage event that only the
+    gateway asked for is taken out.
     """
 
-    __slots__ = ("_done", "_hide_usage", "_rename", "deltas", "failed", "tokens", "whole")
+    __slots__ = ("_done", "_has_mark", "_hide_usage", "_rename", "deltas", "failed", "tokens", "whole")
 
     def __init__(self, *, hide_usage: bool = False, rename: str | None = None) -> None:
         self._hide_usage = hide_usage
         self._rename = rename
         self._done = b""
+        self._has_mark = False
         self.whole = False
         self.failed = False
         self.tokens: Tokens | None = None
         self.deltas = 0
+
+    @property
+    def over(self) -> bool:
+        """See `TellsEnd`."""
+        return self.whole and bool(self._done)
 
     def take_line(self, event: bytes) -> bytes:
         # `rfind`: of CPython's ways to look for a few bytes, it takes half the time.
@@ -114,9 +121,12 @@ class ChunkStream:
         data = data_of(event)
         if data == DONE:
             self._done = event
+            self.whole = self.whole or (self.deltas > 0 and not self._has_mark and not self.failed)
             return b""
         if not data:
             return event
+        if not self.deltas:
+            self._has_mark = marks_end(data)
         if self._rename is not None and data.startswith(b"{"):
             data = document.replace_member(data, "model", document.as_json(self._rename))
             event = b"data: " + data + b"\n\n"

@@ -53,6 +53,15 @@ def tells_error(data: bytes) -> bool:
     return bool(told.error) or told.object == "error"
 
 
+def marks_end(data: bytes) -> bool:
+    """Whether the node of a chat stream will tell a `finish_reason`, by the data of the first event.
+
+    It stands in every piece of an answer, as null until the last, unless the node knows none. What is no piece of an
+    answer says nothing about that.
+    """
+    return b'"finish_reason"' in data or (b'"delta"' not in data and b'"text"' not in data)
+
+
 class PassedStream:
     """Events that are no text, passed on as they come. Whole once one `is_last`; that one has the usage."""
 
@@ -64,6 +73,11 @@ class PassedStream:
         self.failed = False
         self.tokens: Tokens | None = None
         self.deltas = 0  # without usage nothing is known
+
+    @property
+    def over(self) -> bool:
+        """See `TellsEnd`."""
+        return self.whole
 
     def take(self, event: bytes) -> bytes:
         data = data_of(event)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.test import Client
 
 from llmlb_site.lib.upstream.base import Target
 from nodes.fake_node import Behaviour
@@ -263,3 +267,31 @@ async def test_a_hundred_for_the_metal_model_reach_the_metal_node_alone(fleet: F
     responses = await asyncio.gather(*[fleet.post(model="metal-only") for _ in range(100)])
     assert {response.status_code for response in responses} == {200}
     assert (len(metal.inferences), len(cuda.inferences)) == (100, 0)
+
+
+# --- what an operator sees and does right after a failure ------------------------------------------------------------
+
+
+@pytest.fixture
+async def failed(fleet: Fleet, with_key: Callable[[str], Client]) -> Fleet:
+    """A model has just failed on the only node, and the database is slow to take that."""
+    await sync_to_async(with_key(fleet.key).get)("/api/nodes")  # the first request is a slow one
+    await fleet.add("model-a", behaviour=Behaviour(status=500, times=1, only_models=("model-a",)))
+    fleet.engine.control.do(lambda: time.sleep(0.2), what="a slow job")
+    assert (await fleet.post()).status_code == 500
+    return fleet
+
+
+async def test_an_exclusion_is_seen_at_once(failed: Fleet, with_key: Callable[[str], Client]) -> None:
+    (node,) = (await sync_to_async(with_key(failed.key).get)("/api/nodes")).json()["nodes"]
+    assert [excluded["model"] for excluded in node["excluded_models"]] == ["model-a"]
+
+
+@pytest.mark.parametrize("act", ["reinclude", "re-register"])
+async def test_an_exclusion_can_be_undone_at_once(failed: Fleet, with_key: Callable[[str], Client], act: str) -> None:
+    (node_id,) = failed.engine.table.nodes
+    path = f"/api/nodes/{node_id}/{act}"
+    done = await sync_to_async(with_key(failed.key).post)(path, {}, content_type="application/json")
+    assert done.status_code == 200
+    assert (await failed.post()).status_code == 200
+    assert not await failed.excluded()

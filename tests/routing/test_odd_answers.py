@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from asgiref.sync import sync_to_async
 
@@ -19,6 +20,7 @@ FIRST = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":n
 LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 PAUSE = b"<pause>"
+HANG = b"<hang>"
 
 Add = Callable[[bytes], Awaitable[int]]
 
@@ -27,16 +29,20 @@ Add = Callable[[bytes], Awaitable[int]]
 async def add_saying(fleet: Fleet) -> AsyncIterator[Add]:
     """`await add_saying(answer)`: a node that answers so to everything; returns its port."""
     servers: list[asyncio.Server] = []
+    hanging: list[asyncio.StreamWriter] = []
 
     async def add(answer: bytes) -> int:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             port = writer.get_extra_info("sockname")[1]
-            for piece in answer.replace(b"PORT", str(port).encode()).split(PAUSE):
+            for piece in answer.removesuffix(HANG).replace(b"PORT", str(port).encode()).split(PAUSE):
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(0.02)
-            writer.close()
+            if answer.endswith(HANG):
+                hanging.append(writer)
+            else:
+                writer.close()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         servers.append(server)
@@ -47,6 +53,8 @@ async def add_saying(fleet: Fleet) -> AsyncIterator[Add]:
         return port
 
     yield add
+    for writer in hanging:
+        writer.close()
     for server in servers:
         server.close()
 
@@ -74,10 +82,35 @@ async def test_an_error_in_the_middle_of_a_stream_names_no_address(fleet: Fleet,
     assert (entries[0].outcome, entries[0].error_code) == ("broken", "node_error")
 
 
+async def test_an_error_in_place_of_an_answer_is_one_even_if_all_of_a_stream_follows(
+    fleet: Fleet, add_saying: Add
+) -> None:
+    await add_saying(stream(b'data: {"error":{"message":"no memory"}}\n\n', LAST, DONE))
+    response = await fleet.post(stream=True)
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "node_connection_error")
+
+
 async def test_the_media_type_of_a_stream_may_be_in_capitals(fleet: Fleet, add_saying: Add) -> None:
     await add_saying(stream(FIRST, LAST, DONE, media_type=b"Text/Event-Stream; charset=UTF-8"))
     response = await fleet.post(stream=True)
     assert (response.status_code, response.content) == (200, FIRST + LAST + DONE)
+
+
+async def test_a_stream_may_come_without_a_media_type(fleet: Fleet, add_saying: Add) -> None:
+    """As frameworks send it where nobody named one; the client is told what it is."""
+    await add_saying(b"HTTP/1.1 200 OK\r\n\r\n" + FIRST + LAST + DONE)
+    response = await fleet.post(stream=True)
+    assert (response.status_code, response.content) == (200, FIRST + LAST + DONE)
+    assert response.headers["content-type"] == "text/event-stream"
+
+
+@pytest.mark.parametrize("body", [b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}', b"<html>"])
+async def test_what_comes_without_a_media_type_and_is_no_stream_is_asked_of_another_node(
+    fleet: Fleet, add_saying: Add, body: bytes
+) -> None:
+    await add_saying(b"HTTP/1.1 200 OK\r\n\r\n" + body)
+    assert (await fleet.post(stream=True)).status_code == 502
+    await eventually(fleet.excluded)
 
 
 async def test_what_a_node_says_of_its_own_connection_stays_there(fleet: Fleet, add_saying: Add) -> None:
@@ -169,6 +202,71 @@ async def test_every_way_to_begin_an_event_stream(fleet: Fleet, add_saying: Add,
     await add_saying(stream(begin, FIRST, LAST, DONE))
     response = await fleet.post(stream=True)
     assert (response.status_code, response.content) == (200, begin + FIRST + LAST + DONE)
+
+
+# How each API ends a stream that is whole, whatever the node spoke.
+ENDS = {"/v1/chat/completions": "[DONE]", "/v1/messages": "message_stop", "/v1/responses": "response.completed"}
+
+
+async def ask_streaming(fleet: Fleet, path: str) -> httpx.Response:
+    asked = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, "input": "hello"}
+    return await fleet.client.post(
+        path,
+        json={"model": "model-a", "stream": True, **asked},
+        headers={"Authorization": f"Bearer {fleet.key}", "anthropic-version": "2023-06-01"},
+    )
+
+
+@pytest.mark.parametrize("path", ENDS)
+async def test_a_byte_order_mark_hides_nothing_of_the_first_event(fleet: Fleet, add_saying: Add, path: str) -> None:
+    whole = b'data: {"choices":[{"index":0,"delta":{"content":"Heureka"},"finish_reason":"stop"}]}\n\n'
+    await add_saying(stream(b"\xef\xbb\xbf", whole, DONE))
+    text = (await ask_streaming(fleet, path)).text
+    assert "Heureka" in text
+    assert ENDS[path] in text
+    assert not await fleet.excluded()
+
+
+@pytest.mark.parametrize("path", ENDS)
+async def test_a_node_that_knows_no_finish_reason_ends_its_streams_with_done(
+    fleet: Fleet, add_saying: Add, path: str
+) -> None:
+    pieces = [b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % text for text in (b"Heu", b"reka")]
+    await add_saying(stream(*pieces, DONE))
+    text = (await ask_streaming(fleet, path)).text
+    assert ENDS[path] in text
+    assert "error" not in text.replace('"error":null', "")
+    (entry,) = await fleet.settled(1)
+    assert (entry.outcome, entry.completion_tokens) == ("success", 2)
+    assert not await fleet.excluded()
+
+
+@pytest.mark.parametrize("path", ENDS)
+@pytest.mark.parametrize("error", [b'{"error":{"message":"out of memory"}}', b'{"choices":[]}'])
+async def test_nor_is_done_believed_after_an_error_or_nothing(
+    fleet: Fleet, add_saying: Add, path: str, error: bytes
+) -> None:
+    await add_saying(stream(b": hello\n\n", b"data: " + error + b"\n\n", DONE))
+    text = (await ask_streaming(fleet, path)).text
+    assert ENDS[path] not in text
+    await eventually(fleet.excluded)
+
+
+@pytest.mark.parametrize("path", ENDS)
+@pytest.mark.parametrize("end", [HANG, b""])
+async def test_what_a_node_does_after_its_last_event_harms_nobody(
+    fleet: Fleet, add_saying: Add, path: str, end: bytes
+) -> None:
+    """It never ends the answer, or breaks it off: the client has all of it, in time, and the node is not to blame."""
+    events = b"".join((FIRST, LAST, DONE))
+    chunked = b"%x\r\n%s\r\n" % (len(events), events)
+    await add_saying(stream(chunked + end, headers=b"Transfer-Encoding: chunked\r\n"))
+    async with asyncio.timeout(5):
+        text = (await ask_streaming(fleet, path)).text
+    assert ENDS[path] in text
+    (entry,) = await fleet.settled(1)
+    assert (entry.outcome, entry.error_code) == ("success", "")
+    assert not await fleet.excluded()
 
 
 async def test_sound_that_is_compressed_unasked_is_no_sound(fleet: Fleet, add_saying: Add) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from routing.core.usage import MOST_TOKENS, Tokens
+from routing.core.usage import MOST_TOKENS, Tokens, estimate
 from routing.protocols.anthropic_answer import Frame, to_message
 from routing.protocols.anthropic_native import NativeStream as NativeMessages
 from routing.protocols.anthropic_native import read_message
@@ -144,3 +144,8 @@ def test_no_more_is_told_of_a_cache_than_came_out_of_it() -> None:
     answer = to_message(json.dumps({**CHAT, "usage": usage}).encode(), FRAME)
     told = json.loads(answer.body)["usage"]
     assert (told["input_tokens"], told["cache_read_input_tokens"]) == (3, 0)
+
+
+@pytest.mark.parametrize(("texts", "tokens"), [([], 0), ([""], 0), (["hi"], 1), (["a", "b"], 1), (["good morning"], 3)])
+def test_whoever_says_anything_says_a_token(texts: list[str], tokens: int) -> None:
+    assert estimate(texts) == tokens

@@ -94,11 +94,13 @@ def test_the_overview_in_one_answer(signed_in: SignIn, yui: User) -> None:
 
 def test_queue_and_balancer(signed_in: SignIn, yui: User) -> None:
     node = make_node("left", "model-a", total_requests=4)
-    view = LiveView(in_flight={node.pk: 2}, waiting=5, processing=2, avg_wait_ms=1.5)
+    view = LiveView(in_flight={node.pk: 2}, waiting=5, processing=2, avg_wait_ms=1.5, timeouts=3, rejected=4)
     with patch("routing.live.view", return_value=view):
         queue = read(signed_in(yui), "/api/queue/stats")
         balancer = read(signed_in(yui), "/api/load-balancer/stats")
     assert (queue["waiting"], queue["processing"], queue["avg_wait_ms"], queue["capacity"]) == (5, 2, 1.5, 100)
+    assert (queue["waiting_count"], queue["processing_count"], queue["avg_wait_time_ms"]) == (5, 2, 1.5)
+    assert (queue["avg_process_time_ms"], queue["timeout_count"], queue["rejected_count"]) == (0, 3, 4)
     assert balancer["mode"] == "least_busy"
     assert (balancer["nodes"][0]["in_flight"], balancer["nodes"][0]["total_requests"]) == (2, 4)
 

@@ -103,6 +103,8 @@ class OverviewAnswer(HistoryAnswer):
 
 
 class QueueAnswer(Answer):
+    """Names of earlier llmlb versions stand beside ours."""
+
     waiting = serializers.IntegerField()
     processing = serializers.IntegerField()
     capacity = serializers.IntegerField(help_text="LLMLB_QUEUE_MAX.")
@@ -111,6 +113,12 @@ class QueueAnswer(Answer):
     avg_process_ms = serializers.FloatField(help_text="Of the last hour.")
     timeouts = serializers.IntegerField()
     rejected = serializers.IntegerField()
+    waiting_count = serializers.IntegerField(help_text="The same as waiting.")
+    processing_count = serializers.IntegerField(help_text="The same as processing.")
+    avg_wait_time_ms = serializers.FloatField(help_text="The same as avg_wait_ms.")
+    avg_process_time_ms = serializers.FloatField(help_text="The same as avg_process_ms.")
+    timeout_count = serializers.IntegerField(help_text="The same as timeouts.")
+    rejected_count = serializers.IntegerField(help_text="The same as rejected.")
 
 
 class BalancerNodeAnswer(Answer):

@@ -133,6 +133,12 @@ class QueueStats(APIView):
             "avg_process_ms": now.avg_process_ms,
             "timeouts": now.timeouts,
             "rejected": now.rejected,
+            "waiting_count": now.waiting,
+            "processing_count": now.processing,
+            "avg_wait_time_ms": now.avg_wait_ms,
+            "avg_process_time_ms": now.avg_process_ms,
+            "timeout_count": now.timeouts,
+            "rejected_count": now.rejected,
         }
         return Response(answer)
 

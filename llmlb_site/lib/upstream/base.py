@@ -109,6 +109,9 @@ class UpstreamAnswer(Protocol):
         Raises: BrokenFault, MalformedFault, TimeoutFault, and what `sink` raises.
         """
 
+    def abort(self) -> None:
+        """No more of it is wanted, though somebody may still read: they get what is here, then BrokenFault."""
+
     def close(self) -> None:
         """Done with it. Unless the body was read to its end, the connection is aborted and the node stops."""
 

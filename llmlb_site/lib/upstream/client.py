@@ -41,6 +41,10 @@ class Answer:
         self.pump = connection.pump
         self.whole = connection.whole
 
+    def abort(self) -> None:
+        if self._connection is not None:
+            self._client._abort(self._connection)
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:

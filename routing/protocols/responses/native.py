@@ -79,6 +79,11 @@ class NativeStream:
         self.tokens: Tokens | None = None
         self.deltas = 0
 
+    @property
+    def over(self) -> bool:
+        """See `TellsEnd`."""
+        return self.whole
+
     def take(self, event: bytes) -> bytes:
         data = data_of(event)
         if not data or data == DONE:

@@ -11,6 +11,7 @@ import msgspec
 from llmlb_site.lib.sse import DONE, data_of
 from routing.core.errors import Refusal
 from routing.core.usage import Tokens
+from routing.protocols.passing import marks_end
 from routing.protocols.responses import shape
 from routing.protocols.responses.answer import arguments_of, logprobs_in, objects_in, reasoning_in
 from routing.protocols.responses.shape import Document, Head
@@ -80,13 +81,22 @@ class TranslatedStream:
         self._finish_reason: str | None = None
         self._usage: Document | None = None
         self._ended = False
+        self._has_mark = False
+
+    @property
+    def over(self) -> bool:
+        """See `TellsEnd`."""
+        return self._ended
 
     def take(self, event: bytes) -> bytes:
         data = data_of(event)
         if not data:
             return b""
         if data == DONE:
+            self.whole = self.whole or (self.deltas > 0 and not self._has_mark and not self.failed)
             return self.end() if self.whole else b""
+        if not self.deltas:
+            self._has_mark = marks_end(data)
         chunk = _read_chunk(data)
         if chunk is None or "error" in chunk:
             self.failed = True

@@ -18,7 +18,7 @@ from tests.support.product import wait_until
 def thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[Control]:
     monkeypatch.setattr(control, "COMPARE_SECONDS", 0.1)
     monkeypatch.setattr(snapshot, "read_revisions", lambda: snapshot.Revisions(-1, -1))
-    made = Control(lambda table: None, lambda principals: None, lambda call: call(), lambda tokens: None)
+    made = Control(lambda table: None, lambda principals: None, lambda call: None, lambda tokens: None)
     monkeypatch.setattr(made, "_read_at", time.monotonic())
     made._thread.start()
     yield made

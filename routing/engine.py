@@ -22,6 +22,7 @@ from routing.state.base import State
 from routing.state.limits import Limiter, MemoryLimiter
 from routing.state.memory import MemoryState
 from routing.state.redis import RedisState
+from routing.state.redis_key import SameKey
 from routing.state.redis_limits import RedisLimiter
 from routing.state.redis_link import RedisLink
 from routing.state.redis_stored import RedisStored
@@ -41,6 +42,8 @@ class Engine:
         self.config = config
         self.link = RedisLink(config.redis_url) if config.redis_url else None
         self.state = _state(config, self.link)
+        if self.link is not None:
+            SameKey(self.link)
         self.stored: StoredResponses = RedisStored(self.link) if self.link is not None else MemoryStored()
         self.principals: Mapping[str, Principal] = {}
         self.recognised: dict[bytes, Principal] = {}  # see `gateway.auth.recognise`

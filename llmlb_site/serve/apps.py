@@ -1,4 +1,7 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class ServeConfig(AppConfig):
@@ -10,3 +13,14 @@ class ServeConfig(AppConfig):
         from llmlb_site.serve import checks
 
         checks.register_checks()
+        if settings.LLMLB.scaled:
+            from celery.signals import worker_init
+
+            worker_init.connect(_prepare_worker)
+
+
+def _prepare_worker(**signal: Any) -> None:
+    from llmlb_site.serve.prepare import refuse_another_key
+
+    if settings.LLMLB.redis_url is not None:
+        refuse_another_key(settings.LLMLB.redis_url)

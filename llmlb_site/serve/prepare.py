@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from access.services import FirstAdmin, ensure_bootstrap_key, ensure_first_admin
 from history.services import prepare_days
+from routing.state.redis_key import IS_SAME, KEYS, WHY, mark
 
 log = logging.getLogger("llmlb.serve")
 
@@ -65,12 +67,23 @@ def check_redis(url: str) -> None:
         client.ping()
         client.eval(_WRITES, 0)
         client.publish("llmlb:start", "")
+        if not client.eval(IS_SAME.text, len(KEYS), *KEYS, mark()):
+            raise CannotStart(WHY)
     except (redis.AuthenticationError, redis.ResponseError) as error:
         raise CannotStart(f"Redis refuses (LLMLB_REDIS_URL): {error}") from error
     except (redis.RedisError, OSError) as error:
         raise CannotStart(f"Redis cannot be reached (LLMLB_REDIS_URL): {type(error).__name__}") from error
     finally:
         client.close()
+
+
+def refuse_another_key(url: str) -> None:
+    """A worker would ask nodes without their keys, and take them for dead. Where Redis is away it waits."""
+    try:
+        check_redis(url)
+    except CannotStart as error:
+        if str(error) == WHY:
+            sys.exit(f"llmlb: {WHY}")
 
 
 def prepare_people() -> FirstAdmin | None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import httpx
 import redis
 
+from llmlb_site.lib import health
+from llmlb_site.lib.crypto import derived_key
 from llmlb_site.lib.relay import CHANNEL
+from routing.state.redis_key import SameKey
+from routing.state.redis_link import RedisLink
 from tests.blackbox.conftest import add_and_route, chat, models
 from tests.scaled.conftest import MakeNode, MakeProduct, background
-from tests.support.product import wait_until
+from tests.support.product import ROOT, wait_until
 
 
 def test_a_node_added_at_one_gateway_serves_at_the_other(gateway: MakeProduct, node: MakeNode) -> None:
@@ -78,3 +84,38 @@ def test_gateways_that_start_together_migrate_once(gateway: MakeProduct) -> None
         wait_until(each.is_ready, seconds=60, what=f"it is ready; it said:\n{each.output}")
     assert sum("database migrated" in each.output for each in both) == 1
     assert sum("Password" in each.output for each in both) == 1
+
+
+def test_one_with_another_secret_key_is_refused_in_words(gateway: MakeProduct) -> None:
+    first = gateway()
+    other = gateway(LLMLB_SECRET_KEY="another secret key, which opens nothing")
+    with first:
+        assert other.launch().wait() == 1
+        assert "another secret key: set LLMLB_SECRET_KEY" in other.output
+        assert "Traceback" not in other.output
+        worker = [sys.executable, "-m", "celery", "-A", "llmlb_site.celery", "worker", "--pool", "threads"]
+        ended = subprocess.run(worker, cwd=ROOT, env=other.environment(), capture_output=True, timeout=60, check=False)
+        assert ended.returncode == 1
+        assert b"another secret key: set LLMLB_SECRET_KEY" in ended.stderr
+        assert first.get("/readyz").json()["failing"] == []
+    with other:  # nobody is left who has the first one's
+        assert other.is_ready()
+
+
+async def test_two_that_started_with_different_keys_say_so(redis_url: str, settings: Any) -> None:
+    first = RedisLink(redis_url)
+    SameKey(first)
+    await first.start()
+    settings.SECRET_KEY = "another secret key, which opens nothing"
+    derived_key.cache_clear()
+    second = RedisLink(redis_url)
+    SameKey(second)
+    try:
+        await second.start()
+        await second.call("PING")
+        assert [part.name for part in health.failing()] == ["secret key"]
+    finally:
+        for link in (first, second):
+            await link.aclose()
+        health.forget("secret key")
+        derived_key.cache_clear()

@@ -110,7 +110,8 @@ class ChunkStream:
             and event.rfind(b'"usage"') < 0
             and event.rfind(b'"error"') < 0
             and self._rename is None
-        ):  # most events are such: a piece of the answer, to be passed on and counted
+            and self.deltas
+        ):  # most events are such: a piece of the answer after its first, to be passed on and counted
             if not self.whole and _FINISHED.search(event):
                 self.whole = True
             self.deltas += 1

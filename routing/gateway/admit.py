@@ -158,6 +158,6 @@ def headers_of(verdict: Verdict, dialect: Dialect) -> HeaderList:
     return headers
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _duration(milliseconds: int) -> bytes:
     return duration(milliseconds).encode("ascii")

@@ -126,7 +126,7 @@ async def refuse(exchange: Exchange, refusal: Refusal) -> None:
     await answer(exchange, status, headers, body)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)  # names come again; waits in milliseconds do not, and would only fill a larger one
 def header_text(text: str) -> bytes:
     """A header value in ASCII: anything else is percent-encoded as UTF-8 (RFC 8187 has no simpler form)."""
     return quote(text, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~").encode("ascii")

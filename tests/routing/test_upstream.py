@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from llmlb_site.lib.upstream import client as upstream
 from llmlb_site.lib.upstream import connection
 from llmlb_site.lib.upstream.base import Target
 from llmlb_site.lib.upstream.client import PooledClient
@@ -31,6 +32,25 @@ async def test_connections_are_kept_and_used_again(client: PooledClient, node: F
     for _ in range(5):
         assert b"choices" in await read_all(await send(client, node.url))
     assert len(node.connections) == 1
+
+
+async def test_what_a_busy_time_left_is_closed_though_the_node_would_keep_it(
+    client: PooledClient, node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "IDLE_SECONDS", 0.3)
+    node.behaviour = Behaviour(latency=0.05)
+    await asyncio.gather(*[read(client, node) for _ in range(10)])
+    assert len(node.connections) == 10
+    async with asyncio.timeout(5):
+        while len(node.connections) > 1:
+            await read(client, node)  # one is wanted all the time
+            await asyncio.sleep(0.05)
+        while node.connections:
+            await asyncio.sleep(0.05)
+
+
+async def read(client: PooledClient, node: FakeNode) -> bytes:
+    return await read_all(await send(client, node.url))
 
 
 async def test_keep_alive_needs_no_header_in_http_1_1(client: PooledClient, listen: Listen) -> None:

@@ -67,6 +67,7 @@ class PooledClient:
         # Those that a node owes bytes to. One timer looks after all of them, instead of one a request.
         self._asking: set[Connection] = set()
         self._ticking = False
+        self._sweeping = False
 
     async def send(
         self, target: Target, method: str, path: str, headers: Headers, body: bytes | BodySource, *, silence: float
@@ -147,6 +148,28 @@ class PooledClient:
         self._asking.discard(connection)
         connection.rest()
         idle.append(connection)
+        if not self._sweeping:
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        self._sweeping = True
+        asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what a busy time has left, also at a node that is gone by now: some nodes never close a connection."""
+        self._sweeping = False
+        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        for key, idle in tuple(self._idle.items()):
+            fresh = [each for each in idle if each.idle_since >= oldest and not each.lost]
+            for each in idle:
+                if each.idle_since < oldest:
+                    each.abort()
+            if fresh:
+                self._idle[key] = fresh
+            else:
+                del self._idle[key]
+        if self._idle:
+            self._sweep_later()
 
     def _abort(self, connection: Connection) -> None:
         self._asking.discard(connection)

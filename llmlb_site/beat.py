@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any, Final
 
+import redis
 from celery.beat import ScheduleEntry, Scheduler, SchedulingError
 from django.conf import settings
 
@@ -14,6 +15,8 @@ from llmlb_site.lib.lease import Lease
 log = logging.getLogger("llmlb.beat")
 
 LOOK_SECONDS: Final = 1.0
+# More says nothing that those before it did not say, and would fill Redis for as long as no worker comes.
+MOST_WAITING: Final = 1000
 
 
 class SteadyEntry(ScheduleEntry):
@@ -65,6 +68,7 @@ class LeasedScheduler(SteadyScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._lease = Lease(settings.CELERY_BROKER_URL, "beat")
+        self._redis: Any = redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=2, socket_connect_timeout=2)
         self._trouble = False
         super().__init__(*args, **kwargs)
 
@@ -76,17 +80,28 @@ class LeasedScheduler(SteadyScheduler):
         return min(wait, LOOK_SECONDS)
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
-        """Send what is due. While Redis does not take it, say so once: Celery's own writes two stacks each time."""
+        """Send what is due. While that cannot be done, say so once: Celery's own writes two stacks each time."""
         try:
-            self.apply_async(entry, producer=producer, advance=False)
-        except SchedulingError as error:
-            if not self._trouble:
-                log.warning("Redis does not take what is due: %s", error)
-            self._trouble = True
-        else:
-            self._trouble = False
+            if self._waiting() < MOST_WAITING:
+                self.apply_async(entry, producer=producer, advance=False)
+                self._trouble = False
+            else:
+                self._say_once("%d tasks wait, and no worker takes them: none is added", MOST_WAITING)
+        except (SchedulingError, redis.RedisError) as error:
+            self._say_once("Redis does not take what is due: %s", error)
+
+    def _waiting(self) -> int:
+        """Tasks that no worker has taken."""
+        prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+        return int(self._redis.llen(f"{prefix}{settings.CELERY_TASK_DEFAULT_QUEUE}"))
+
+    def _say_once(self, text: str, *values: Any) -> None:
+        if not self._trouble:
+            log.warning(text, *values)
+        self._trouble = True
 
     def close(self) -> None:
         super().close()
         self._lease.release()
         self._lease.close()
+        self._redis.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from llmlb_site.beat import MOST_WAITING
 from llmlb_site.lib.lease import LEASE_SECONDS, Lease
 from tests.support.private_redis import PrivateRedis
 from tests.support.product import ROOT, wait_until
@@ -102,6 +103,21 @@ def test_one_of_two_beats_ticks_and_the_other_takes_over(server: PrivateRedis, t
         for beat in beats:
             if beat.process.poll() is None:
                 beat.end()
+
+
+def test_without_a_worker_what_waits_does_not_grow_for_ever(server: PrivateRedis, tmp_path: Path) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.rpush("llmlb:celery:llmlb", *[b"taken by nobody"] * (MOST_WAITING - 2))
+        beat = Beat(server.url, tmp_path)
+        try:
+            wait_until(lambda: "no worker takes them" in beat.output, seconds=60, what="it is said")
+            time.sleep(3)
+            assert beat.output.count("no worker takes them") == 1
+            assert sent(server) == MOST_WAITING
+            client.delete("llmlb:celery:llmlb")
+            wait_until(lambda: 0 < sent(server) < MOST_WAITING, seconds=5, what="it goes on")
+        finally:
+            beat.end()
 
 
 def test_a_redis_that_refuses_for_a_while_ends_neither_worker_nor_beat(server: PrivateRedis, tmp_path: Path) -> None:

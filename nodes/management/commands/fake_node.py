@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from argparse import ArgumentParser
 from typing import Any
 
 import uvloop
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from nodes.fake_node import KINDS, MODES, Behaviour, FakeNode
 
@@ -56,7 +57,10 @@ class Command(BaseCommand):
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await node.start(host, port)
+        try:
+            await node.start(host, port)
+        except OSError as error:
+            raise CommandError(f"Cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from error
         self.stdout.write(f"{node.url} lists {', '.join(node.models) or 'nothing'}; Ctrl-C ends it.")
         self.stdout.flush()
         await stop.wait()

@@ -108,12 +108,14 @@ def p99_ms(answers: Sequence[Answer | None]) -> float:
 
 
 @contextlib.asynccontextmanager
-async def attack(product: Product, slow: SlowClient, count: int) -> AsyncIterator[None]:
-    """So many slow clients at once, all of them connected: one after the other, so that each has a beat of its own."""
+async def attack(
+    product: Product, slow: SlowClient, count: int, *, over: float = DRIBBLE_SECONDS
+) -> AsyncIterator[None]:
+    """So many slow clients at once, all of them connected: they come within `over` seconds, each in its own beat."""
     tasks = []
     for _ in range(count):
         tasks.append(asyncio.ensure_future(slow(product)))
-        await asyncio.sleep(DRIBBLE_SECONDS / count)
+        await asyncio.sleep(over / count)
     await asyncio.sleep(0.3)
     try:
         yield
@@ -171,7 +173,7 @@ def connections(product: Product) -> int:
 async def connections_left(product: Product, slow: SlowClient, *, count: int, patience: float) -> tuple[int, float]:
     """How many of the slow clients the product still has in the end, and after how many seconds that was."""
     before = await settled_descriptors(product)
-    async with attack(product, slow, count):
+    async with attack(product, slow, count, over=patience / 20):
         began = time.monotonic()
         assert descriptors(product) - before > count * 0.9, "they are connected"
         while (left := descriptors(product) - before) > TOLERATED and time.monotonic() - began < patience:

@@ -7,10 +7,13 @@ import signal
 import subprocess
 import tempfile
 from types import TracebackType
+from typing import Final
 
 import redis
 
 from tests.support.product import free_port, wait_until
+
+HIGHEST_PORT: Final = 55_535  # a node of a cluster also listens 10 000 above its port
 
 
 class PrivateRedis:
@@ -20,6 +23,8 @@ class PrivateRedis:
         self.host = host
         self._more = more
         self.port = free_port()
+        while self.port > HIGHEST_PORT:
+            self.port = free_port()
         self._directory = tempfile.TemporaryDirectory(prefix="llmlb-redis-")
         self._process: subprocess.Popen[bytes] | None = None
 

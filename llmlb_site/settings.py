@@ -158,9 +158,8 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # Celery would give up after an hour
-CELERY_BROKER_CHANNEL_ERROR_RETRY = (
-    True  # a Redis that has become a replica, or has no memory left, is one that is away
-)
+# A Redis that has become a replica, or has no memory left, is one that is away.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "llmlb"
 # The schedule is fixed: nothing to keep in a file. Of several beats on one Redis, one ticks.

@@ -70,7 +70,7 @@ class Config:
 
     @property
     def scaled(self) -> bool:
-        """Shared state, cache, channel layer and broker are Redis; otherwise all of it is in this process."""
+        """Shared state, cache, news and broker are Redis; otherwise all of it is in this process."""
         return self.redis_url is not None
 
 

@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 from django.apps import AppConfig
@@ -13,14 +14,13 @@ class ServeConfig(AppConfig):
         from llmlb_site.serve import checks
 
         checks.register_checks()
-        if settings.LLMLB.scaled:
+        if settings.LLMLB.redis_url is not None:
             from celery.signals import worker_init
 
-            worker_init.connect(_prepare_worker)
+            worker_init.connect(partial(_prepare_worker, settings.LLMLB.redis_url), weak=False)
 
 
-def _prepare_worker(**signal: Any) -> None:
+def _prepare_worker(redis_url: str, **signal: Any) -> None:
     from llmlb_site.serve.prepare import refuse_another_key
 
-    if settings.LLMLB.redis_url is not None:
-        refuse_another_key(settings.LLMLB.redis_url)
+    refuse_another_key(redis_url)

@@ -34,6 +34,10 @@ class CannotStart(Exception):
     """Something that this process needs is missing; the message is one line for the operator."""
 
 
+class AnotherSecretKey(CannotStart):
+    """Than that of the processes that run."""
+
+
 def prepare_data_dir(data_dir: Path) -> None:
     """The directory exists, and whatever this process writes from now on is for its user only."""
     os.umask(PRIVATE_UMASK)
@@ -60,7 +64,7 @@ def check_redis(url: str) -> None:
     """It is there, and does what llmlb asks of it: a replica, a cluster, or a user without rights does not.
 
     Raises:
-        CannotStart.
+        CannotStart; AnotherSecretKey, where those that run have another.
     """
     client = redis.Redis.from_url(url, socket_connect_timeout=REDIS_SECONDS, socket_timeout=REDIS_SECONDS)
     try:
@@ -68,7 +72,7 @@ def check_redis(url: str) -> None:
         client.eval(_WRITES, 0)
         client.publish("llmlb:start", "")
         if not client.eval(IS_SAME.text, len(KEYS), *KEYS, mark()):
-            raise CannotStart(WHY)
+            raise AnotherSecretKey(WHY)
     except (redis.AuthenticationError, redis.ResponseError) as error:
         raise CannotStart(f"Redis refuses (LLMLB_REDIS_URL): {error}") from error
     except (redis.RedisError, OSError) as error:
@@ -81,9 +85,10 @@ def refuse_another_key(url: str) -> None:
     """A worker would ask nodes without their keys, and take them for dead. Where Redis is away it waits."""
     try:
         check_redis(url)
+    except AnotherSecretKey as error:
+        sys.exit(f"llmlb: {error}")
     except CannotStart as error:
-        if str(error) == WHY:
-            sys.exit(f"llmlb: {WHY}")
+        log.warning("%s", error)
 
 
 def prepare_people() -> FirstAdmin | None:

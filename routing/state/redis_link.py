@@ -393,9 +393,8 @@ def _tls(given: dict[str, Any]) -> ssl.SSLContext | None:
     context = ssl.create_default_context(cafile=given.get("ssl_ca_certs"))
     if given.get("ssl_certfile"):
         context.load_cert_chain(given["ssl_certfile"], given.get("ssl_keyfile"))
-    if not given.get("ssl_check_hostname", True):
-        context.check_hostname = False
-    if given.get("ssl_cert_reqs") == "none":
-        context.check_hostname = False
+    trusts_any = given.get("ssl_cert_reqs") == "none"
+    context.check_hostname = not trusts_any and given.get("ssl_check_hostname", True)
+    if trusts_any:
         context.verify_mode = ssl.CERT_NONE
     return context
